@@ -1,0 +1,296 @@
+"""What the study folder may say: frozen models of protocol, measures, codelists and reports.
+
+These models are the whole language a clinician writes in. Unknown keys are errors, every value has a unit or a
+closed list, and nothing here reads a file: ``study.py`` does.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+State = Literal["confirmed", "unconfirmed", "project rule", "example"]
+Direction = Literal["lower", "higher", "none"]
+Selector = Literal["group", "research_subject", "episode_of_care", "care_plan"]
+Method = Literal["identity", "sum", "mean"]
+
+
+class Definition(BaseModel):
+    """A frozen piece of the study folder; a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class Code(Definition):
+    """A code in its system, with the state of knowledge about it and where it was seen."""
+
+    system: str
+    code: str
+    display: str = ""
+    state: State = "unconfirmed"
+    source: str = ""
+
+
+# --- measures -----------------------------------------------------------------------------------------------------
+
+
+class Threshold(Definition):
+    """A published change in one person that is taken to matter; never for differences between groups."""
+
+    value: float
+    kind: str
+    source: str
+    state: State
+
+
+class ObservationValue(Definition):
+    """Where a value stands in an Observation: under these codes, or in a component under ``component``.
+
+    ``read`` names the value[x] taken: ``number`` (valueQuantity or valueInteger), or ``answer``
+    (valueCodeableConcept, mapped through ``answers`` of the measure).
+    """
+
+    codes: tuple[Code, ...]
+    component: tuple[Code, ...] = ()
+    read: Literal["number", "answer"] = "number"
+
+
+class QuestionnaireItems(Definition):
+    """The items of a QuestionnaireResponse that make one score, found by linkId or by item code."""
+
+    questionnaire: str
+    link_ids: tuple[str, ...]
+
+
+class Answer(Definition):
+    """One answer option: its number on the measure's scale, known by code or by display, never by ordinal alone."""
+
+    value: float
+    display: str
+    codes: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+
+class Score(Definition):
+    """How items become a score."""
+
+    method: Method = "identity"
+    min_items: int = Field(default=1, ge=1)
+
+
+class Measure(Definition):
+    """One outcome, vital sign or laboratory value: where it stands in FHIR, what is plausible, which way is better."""
+
+    id: Identifier
+    title: str
+    short: str
+    domain: Literal[
+        "pain", "function", "emotional function", "global change", "quality of life", "vital sign", "laboratory", "body"
+    ]
+    role: Literal["outcome", "safety", "covariate"]
+    direction: Direction
+    range: tuple[float, float]
+    range_kind: Literal["scale", "plausibility"]
+    whole_numbers_from_to: tuple[float, float] | None = None  # whole numbers here are a raw sum under a T-score code
+    unit: str
+    unit_label: str = ""
+    accepted_units: tuple[str, ...] = ()  # taken as they are, beside `unit`; "" means no unit
+    convert_units: bool = False  # other units of the same dimension are converted by UCUM
+    decimals: int = Field(ge=0, le=2)
+    recall: str = "not stated"
+    missing_rule: str
+    licence: str
+    sources: tuple[ObservationValue, ...]
+    questionnaires: tuple[QuestionnaireItems, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    score: Score = Score()
+    thresholds: tuple[Threshold, ...] = ()
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.range[0] >= self.range[1]:
+            raise ValueError("range: the first number must be below the second")
+        if any(source.read == "answer" for source in self.sources) and not self.answers:
+            raise ValueError('answers: a source that reads "answer" needs the list of answers')
+        return self
+
+
+# --- protocol -----------------------------------------------------------------------------------------------------
+
+
+class Enrolment(Definition):
+    """Who counts as enrolled. One selector is used; the others may be declared for sites that change theirs."""
+
+    selector: Selector
+    group_identifier: str = ""  # system|value of the Group
+    study_identifier: str = ""  # system|value of the ResearchStudy
+    research_subject_statuses: tuple[str, ...] = (
+        "on-study",
+        "on-study-intervention",
+        "on-study-observation",
+        "follow-up",
+        "completed",
+        "off-study",
+    )
+    episode_type: str = ""  # system|code of EpisodeOfCare.type
+    episode_statuses: tuple[str, ...] = ("active", "onhold", "finished")
+    care_plan_category: str = ""  # system|code of CarePlan.category
+    care_plan_statuses: tuple[str, ...] = ("active", "on-hold", "completed")
+
+    @model_validator(mode="after")
+    def _selector_is_declared(self) -> Self:
+        needed = {
+            "group": "group_identifier",
+            "research_subject": "study_identifier",
+            "episode_of_care": "episode_type",
+            "care_plan": "care_plan_category",
+        }[self.selector]
+        if not getattr(self, needed):
+            raise ValueError(f'{needed}: needed because selector is "{self.selector}"')
+        return self
+
+
+class Pull(Definition):
+    """What is asked of the source, and how much at a time."""
+
+    resource_types: tuple[str, ...]
+    page_size: int = Field(default=200, ge=1, le=1000)
+    patients_per_query: int = Field(default=50, ge=1, le=100)
+    workers: int = Field(default=4, ge=1, le=16)
+    timeout_seconds: float = Field(default=60, gt=0)
+    max_body_mb: int = Field(default=64, ge=1)
+
+
+class Exposure(Definition):
+    """How administrations become doses, sessions and series. [project rules, see the domain notes]"""
+
+    drug_codelist: str = "ketamine"
+    excluded_drug_codelist: str = "esketamine"
+    route_codelist: str = "routes"
+    route: Literal["im"] = "im"
+    session_gap_hours: float = Field(default=4, gt=0)
+    series_gap_days: int = Field(default=28, ge=1)
+    weight_measure: Identifier = "body_weight"
+    weight_max_age_days: int = Field(default=90, ge=1)
+    hydrochloride_per_base: float = 1.1533
+    dose_range_mg: tuple[float, float] = (1, 500)
+
+
+class BaselineRule(Definition):
+    """Which values may be a baseline: taken in the window and before the first dose. Follow-up is never promoted."""
+
+    window_days: tuple[int, int] = (-28, 0)
+    pick: Literal["latest"] = "latest"
+
+
+class Visit(Definition):
+    """A planned visit: its study day (0 = first IM dose) and the days, both included, that count for it."""
+
+    id: Identifier
+    label: str
+    day: int = Field(ge=1)
+    window_days: tuple[int, int]
+
+    @model_validator(mode="after")
+    def _day_in_window(self) -> Self:
+        if not self.window_days[0] <= self.day <= self.window_days[1]:
+            raise ValueError(
+                f"window_days: day {self.day} must lie inside {self.window_days[0]} to {self.window_days[1]}"
+            )
+        return self
+
+
+class OutcomePlan(Definition):
+    """What is primary, what stands beside it, and which changes count as response."""
+
+    primary: Identifier
+    primary_visit: Identifier
+    later_visit: Identifier
+    function: Identifier
+    secondary: tuple[Identifier, ...]
+    global_change: Identifier
+    responder_percents: tuple[int, ...] = (30, 50)
+
+
+class SafetyPlan(Definition):
+    """What is watched around a session, and from which value on it is counted. Cut-offs are [unconfirmed]."""
+
+    window_minutes: tuple[int, int] = (0, 120)
+    pre_dose_minutes: int = 60
+    systolic: Identifier
+    diastolic: Identifier
+    oxygen_saturation: Identifier
+    liver: tuple[Identifier, ...]
+    systolic_at_least: float = 160
+    diastolic_at_least: float = 100
+    oxygen_below: float = 90
+    liver_multiple_of_upper_normal: float = 3
+
+
+class Disclosure(Definition):
+    """The release edition's small-cell rule."""
+
+    threshold: int = Field(default=11, ge=2)
+
+
+class Protocol(Definition):
+    """The treatment protocol and the analysis plan of one site (mappings/protocol.toml)."""
+
+    id: Identifier
+    version: str
+    title: str
+    site: str
+    is_example: bool
+    is_synthetic: bool
+    timezone: str
+    condition_codelist: str = "crps"
+    enrolment: Enrolment
+    pull: Pull
+    exposure: Exposure
+    baseline: BaselineRule
+    visits: tuple[Visit, ...]
+    outcomes: OutcomePlan
+    safety: SafetyPlan
+    disclosure: Disclosure = Disclosure()
+
+    @model_validator(mode="after")
+    def _visits_fit(self) -> Self:
+        ids = [visit.id for visit in self.visits]
+        if len(set(ids)) != len(ids) or "baseline" in ids:
+            raise ValueError('visits: ids must differ, and "baseline" is reserved')
+        ordered = sorted(self.visits, key=lambda visit: visit.day)
+        for one, two in pairwise(ordered):
+            if one.window_days[1] >= two.window_days[0]:
+                raise ValueError(f"visits: the windows of {one.id} and {two.id} overlap; a value would count twice")
+        for wanted in (self.outcomes.primary_visit, self.outcomes.later_visit):
+            if wanted not in ids:
+                raise ValueError(f'outcomes: "{wanted}" is not one of the visits: {", ".join(ids)}')
+        return self
+
+
+# --- codelists and reports -----------------------------------------------------------------------------------------
+
+
+class ListedCode(Definition):
+    """A row of mappings/codelists/*.csv: a code and the group it stands for (CRPS type, route, treatment class)."""
+
+    system: str
+    code: str
+    group: str
+    display: str
+    state: State
+    source: str = ""
+
+
+class ReportDefinition(Definition):
+    """Which sections a report has, in which order (reports/*.toml)."""
+
+    id: Identifier
+    title: str
+    kind: str
+    audience: str
+    sections: tuple[Identifier, ...]

@@ -1,0 +1,46 @@
+"""FHIR dates and times: what day they name, and which instant, without ever inventing precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+_LENGTH_OF_A_DAY = len("2026-01-31")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """``on``: the local calendar day, or None when the source says only a month or a year. ``at``: the instant in
+    UTC, or None when the source gives no time of day with a zone.
+    """
+
+    on: date | None
+    at: datetime | None
+
+
+NOTHING = Moment(None, None)
+
+
+@lru_cache(maxsize=65536)
+def moment(text: str, timezone: str) -> Moment:
+    """The moment a FHIR date, dateTime or instant names.
+
+    The day is the one the source wrote (its first ten characters), since that is the day the patient lived through.
+    Only a time in UTC ("Z") says nothing about the local day and is converted to ``timezone``.
+    A text that is no FHIR date names nothing.
+    """
+    if len(text) < _LENGTH_OF_A_DAY:
+        return NOTHING
+    try:
+        if len(text) == _LENGTH_OF_A_DAY:
+            return Moment(date.fromisoformat(text), None)
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        return NOTHING
+    if instant.tzinfo is None:
+        return Moment(instant.date(), None)
+    written_in_utc = text.endswith(("Z", "+00:00"))
+    local = instant.astimezone(ZoneInfo(timezone)) if written_in_utc else instant
+    return Moment(local.date(), instant.astimezone(UTC))

@@ -1,0 +1,248 @@
+"""The tables of the pipeline. Each states its grain (one row per what) and its key.
+
+Conventions: ``_on`` is a local calendar day (naive, midnight), ``_at`` an instant in UTC, ``_ref`` a FHIR reference
+such as ``Observation/123``, ``n_`` a count, ``is_`` a flag. Text columns hold "" for "none", never a missing value,
+unless the model says nullable. A stage's last line is ``return TABLE.validate(frame)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+INSTANT = "datetime64[us, UTC]"
+DAY = "datetime64[us]"
+
+
+def _table(name: str, key: list[str], **columns: pa.Column) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(columns, name=name, strict=True, ordered=True, coerce=True, unique=key or None)
+
+
+def _text(*choices: str) -> pa.Column:
+    return pa.Column("str", pa.Check.isin(choices) if choices else None)
+
+
+def _number(**checks: Any) -> pa.Column:
+    return pa.Column("Float64", nullable=True, **checks)
+
+
+def _count(*, nullable: bool = False) -> pa.Column:
+    return pa.Column("Int64", pa.Check.ge(0), nullable=nullable)
+
+
+def _flag(*, nullable: bool = False) -> pa.Column:
+    return pa.Column("boolean", nullable=nullable)
+
+
+def _day() -> pa.Column:
+    return pa.Column(DAY, nullable=True)
+
+
+def _instant() -> pa.Column:
+    return pa.Column(INSTANT, nullable=True)
+
+
+#: One enrolled person. Cousin of CDISC ADSL.
+SUBJECTS = _table(
+    "SUBJECTS",
+    ["subject_id"],
+    subject_id=_text(),
+    enrolled_on=_day(),
+    first_dose_at=_instant(),
+    first_dose_on=_day(),
+    sex=_text("female", "male", "other", "unknown"),
+    age_years=_number(),  # completed years at the first IM dose, else on the as-of date
+    crps_type=_text("I", "II", "not specified", "no diagnosis"),
+    crps_match=_text(),  # the rule that matched: icd-10-cm, icd-10, icd-11, snomed, text or ""
+    onset_on=_day(),
+    is_treated=_flag(),  # a CRPS diagnosis on record and at least one IM session of racemic ketamine
+    has_baseline=_flag(),  # a baseline of the primary measure
+    is_analysed=_flag(),  # treated, with a baseline and at least one follow-up of the primary measure
+    exclusion=_text(),  # the first step of the cohort flow this person does not pass, or ""
+)
+
+ROUTES = ("im", "iv", "sc", "other", "not recorded")
+
+#: One completed administration of racemic ketamine. Cousin of ADEX.
+DOSES = _table(
+    "DOSES",
+    ["source_ref"],
+    source_ref=_text(),
+    subject_id=_text(),
+    given_at=_instant(),
+    given_on=_day(),
+    route=_text(*ROUTES),
+    session=_count(nullable=True),  # 1, 2, ... within the subject; IM only
+    series=_count(nullable=True),  # 1, 2, ... within the subject; IM only
+    dose_mg=_number(),  # ketamine base
+    mg_per_kg=_number(),
+    weight_kg=_number(),
+    dose_basis=_text(),  # how dose_mg came about: mg, mg/kg x weight, mL x strength, hydrochloride / 1.1533, ...
+    flags=_text(),  # data-quality flags joined by "; "
+)
+
+#: One source value: one Observation, component or questionnaire item. Key: source_ref and item.
+OBSERVATIONS = _table(
+    "OBSERVATIONS",
+    ["source_ref", "item"],
+    source_ref=_text(),
+    item=_text(),  # "" for the value itself, else component code or linkId
+    subject_id=_text(),
+    measure=_text(),
+    value=_number(),  # in the measure's unit
+    unit=_text(),
+    taken_at=_instant(),  # missing where the source gives a day only
+    taken_on=_day(),  # local calendar day as the source wrote it
+    status=_text(),
+    version=_text(),
+    upper_normal=_number(),  # upper limit of normal that the source states, for laboratory values
+    derivation=_text(),  # "" as recorded; "lb to kg", "sum of 9 items", ...
+)
+
+EVENT_KINDS = ("adverse event", "co-treatment", "procedure")
+
+#: One adverse event, co-treatment or procedure. Cousin of ADAE.
+EVENTS = _table(
+    "EVENTS",
+    ["source_ref"],
+    source_ref=_text(),
+    subject_id=_text(),
+    kind=_text(*EVENT_KINDS),
+    term=_text(),  # the site's own term, or the class of the codelist for treatments
+    onset_at=_instant(),
+    onset_on=_day(),
+    severity=_text("mild", "moderate", "severe", "not recorded"),
+    is_serious=_flag(nullable=True),
+    session=_count(nullable=True),  # the IM session it began in, where it began on that session's day
+)
+
+#: Treated subject x measure x visit, always complete: a value that is not there is a row that says why. Cousin of BDS.
+OUTCOMES = _table(
+    "OUTCOMES",
+    ["subject_id", "measure", "visit"],
+    subject_id=_text(),
+    measure=_text(),
+    visit=_text(),  # "baseline" or a visit id of the protocol
+    value=_number(),
+    baseline=_number(),
+    change=_number(),  # value - baseline
+    percent_change=_number(),  # 100 * change / baseline; missing where the baseline is 0
+    is_responder_30=_flag(nullable=True),
+    is_responder_50=_flag(nullable=True),
+    taken_on=_day(),
+    study_day=pa.Column("Int64", nullable=True),  # 0 = day of the first IM dose
+    state=_text("observed", "missing", "not due"),
+    derivation=_text(),  # how the value was chosen, or why there is none
+    source_refs=_text(),  # the Observations behind it, joined by a blank
+)
+
+#: Report section x statistic: every number a report may print. Cousin of the CDISC analysis results standard (ARD).
+ESTIMATES = _table(
+    "ESTIMATES",
+    ["estimate_id"],
+    estimate_id=_text(),  # section/statistic/population/measure/visit/group, "-" where empty
+    section=_text(),
+    statistic=_text(),
+    population=_text(),
+    measure=_text(),
+    visit=_text(),
+    group=_text(),
+    n=_count(nullable=True),  # people (or sessions, where the statistic says so) in the denominator
+    n_missing=_count(nullable=True),
+    k=_count(nullable=True),  # numerator or number of events
+    estimate=_number(),
+    lower=_number(),
+    upper=_number(),
+    sd=_number(),
+    unit=_text(),
+    method=_text(),
+    reason=_text(),  # why there is no estimate or no interval
+    suppressed=_text("", "low", "c"),  # low: a small cell; c: hidden to protect another
+)
+
+#: One refused resource x rule; never the refused value.
+REJECTIONS = _table(
+    "REJECTIONS",
+    ["resource_ref", "rule"],
+    resource_ref=_text(),
+    resource_type=_text(),
+    rule=_text(),
+    reason=_text(),
+    stage=_text("pull", "screen", "tabulate", "score"),
+)
+
+#: One query x page or file of a pull.
+LEDGER = _table(
+    "LEDGER",
+    ["query_id", "part"],
+    query_id=_text(),
+    part=_count(),
+    resource_type=_text(),
+    asked=_count(nullable=True),  # page size asked for, or nothing for a file
+    declared=_count(nullable=True),  # what the source said there would be in the whole query
+    received=_count(),
+    distinct=_count(),  # not seen before in this pull
+    accepted=_count(),
+    rejected=_count(),
+    hole=_text(),  # fault code and reason, or ""
+)
+
+#: One step of the cohort flow: who is in the box, and who left between it and the next one.
+COUNTS = _table(
+    "COUNTS",
+    ["step"],
+    step=_text(),
+    order=_count(),
+    stage=_text(),
+    label=_text(),
+    n_subjects=_count(),
+    n_left=_count(),  # people in this box who are not in the next one
+    reason=_text(),  # why they left
+)
+
+
+def build(schema: pa.DataFrameSchema, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """A validated table from row dictionaries, in the schema's column order, sorted by its key.
+
+    Raises:
+        pandera.errors.SchemaError: a row breaks the table's contract, which is a defect of the stage.
+    """
+    names = list(schema.columns)
+    frame = pd.DataFrame.from_records(list(rows), columns=names)
+    return finish(schema, frame)
+
+
+def finish(schema: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame checked against its schema and sorted by its key, so that row order never carries meaning."""
+    checked: pd.DataFrame = schema.validate(frame)
+    return checked.sort_values(list(schema.unique or []), kind="stable").reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything known about the cohort, one frame per table."""
+
+    subjects: pd.DataFrame
+    doses: pd.DataFrame
+    observations: pd.DataFrame
+    events: pd.DataFrame
+    outcomes: pd.DataFrame
+    rejections: pd.DataFrame
+    ledger: pd.DataFrame
+
+
+SCHEMAS: dict[str, pa.DataFrameSchema] = {
+    "subjects": SUBJECTS,
+    "doses": DOSES,
+    "observations": OBSERVATIONS,
+    "events": EVENTS,
+    "outcomes": OUTCOMES,
+    "rejections": REJECTIONS,
+    "ledger": LEDGER,
+}
