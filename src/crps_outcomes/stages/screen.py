@@ -1,0 +1,139 @@
+"""Screen: which resources of a snapshot may be read at all, and why the others may not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from crps_outcomes import resources as fhir
+from crps_outcomes.fhirtime import moment
+from crps_outcomes.rejections import Rejection
+from crps_outcomes.validation import judge, judge_all
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from datetime import date
+
+    from crps_outcomes.validation import Verdicts
+
+#: A status counts only when it stands here: a positive list, so that a status nobody thought of never counts.
+ACCEPTED_STATUS: dict[str, frozenset[str]] = {
+    "Observation": frozenset({"final", "amended", "corrected"}),
+    "QuestionnaireResponse": frozenset({"completed", "amended"}),
+    "MedicationAdministration": frozenset({"completed"}),
+    "MedicationRequest": frozenset({"active", "completed", "stopped", "on-hold"}),
+    "MedicationStatement": frozenset({"active", "completed", "stopped", "on-hold"}),
+    "Procedure": frozenset({"completed"}),
+    "AdverseEvent": frozenset({"actual"}),
+}
+REFUTED = frozenset({"refuted", "entered-in-error"})
+
+
+@dataclass(frozen=True)
+class Screened:
+    """Accepted resources by type, sorted by id, and the refused ones with their rule."""
+
+    resources: Mapping[str, tuple[fhir.Resource, ...]]
+    rejections: tuple[Rejection, ...]
+
+    def of(self, resource_type: str) -> tuple[fhir.Resource, ...]:
+        return self.resources.get(resource_type, ())
+
+
+def screen(
+    lines: Iterable[tuple[str, bytes]],
+    enrolled: Collection[str],
+    *,
+    as_of: date,
+    timezone: str,
+    verdicts: Verdicts,
+) -> Screened:
+    """Judge every resource once: shape, subject, status, date, and validity by fhir.resources.
+
+    Args:
+        lines: (resource type, canonical JSON) pairs of the clinical types.
+        enrolled: ids of the people who count.
+        as_of: the last day that exists for this report.
+        timezone: the clinic's zone, for times that are written in UTC.
+        verdicts: the memory of fhir.resources' verdicts.
+    """
+    readable: list[tuple[str, bytes, fhir.Resource]] = []
+    rejections: list[Rejection] = []
+    for resource_type, raw in lines:
+        read = _read(resource_type, raw)
+        if not isinstance(read, Rejection):
+            read = refuse(read, enrolled, as_of, timezone) or read
+        if isinstance(read, Rejection):
+            rejections.append(read)
+        else:
+            readable.append((resource_type, raw, read))
+    accepted: dict[str, list[fhir.Resource]] = {}
+    judged = judge_all([(resource_type, raw) for resource_type, raw, _ in readable], verdicts)
+    for (resource_type, _, resource), verdict in zip(readable, judged, strict=True):
+        if verdict:
+            rejections.append(Rejection(resource.ref, "not-valid-fhir", verdict))
+        else:
+            accepted.setdefault(resource_type, []).append(resource)
+    return Screened(
+        {name: tuple(sorted(found, key=lambda one: one.id)) for name, found in accepted.items()}, tuple(rejections)
+    )
+
+
+def refuse(resource: fhir.Resource, enrolled: Collection[str], as_of: date, timezone: str) -> Rejection | None:
+    """The first rule of screening that refuses the resource, or None."""
+    return _refuse_subject(resource, enrolled) or _refuse_status(resource) or _refuse_future(resource, as_of, timezone)
+
+
+def subject_id(resource: fhir.Resource) -> str:
+    """The id of the patient a resource is about, or ""."""
+    if isinstance(resource, fhir.Patient):
+        return resource.id
+    reference = getattr(resource, "subject", None) or getattr(resource, "patient", None) or fhir.Reference()
+    return fhir.id_in(reference, "Patient")
+
+
+def _read(resource_type: str, raw: bytes) -> fhir.Resource | Rejection:
+    try:
+        return fhir.decode(resource_type, raw)
+    except msgspec.DecodeError:
+        identity = msgspec.json.decode(raw, type=fhir.Resource)
+        # The reader's message may quote the source; fhir.resources names the element instead.
+        verdict = judge(resource_type, raw) or "an element of another shape"
+        return Rejection(f"{resource_type}/{identity.id}", "not-valid-fhir", verdict)
+
+
+def _refuse_subject(resource: fhir.Resource, enrolled: Collection[str]) -> Rejection | None:
+    if isinstance(resource, fhir.Medication):
+        return None
+    subject = subject_id(resource)
+    if not subject:
+        return Rejection(resource.ref, "subject-missing")
+    return None if subject in enrolled else Rejection(resource.ref, "subject-not-enrolled")
+
+
+def _refuse_status(resource: fhir.Resource) -> Rejection | None:
+    if isinstance(resource, fhir.Condition):
+        refuted = {coding.code for coding in resource.verification_status.coding} & REFUTED
+        return Rejection(resource.ref, "status-not-accepted") if refuted else None
+    accepted = ACCEPTED_STATUS.get(resource.resource_type)
+    if accepted is None:
+        return None
+    status = resource.actuality if isinstance(resource, fhir.AdverseEvent) else getattr(resource, "status", "")
+    if not status:
+        return Rejection(resource.ref, "status-missing")
+    return None if status in accepted else Rejection(resource.ref, "status-not-accepted")
+
+
+def written_date(resource: fhir.Resource) -> str:
+    """The date a resource carries, in FHIR's order of preference; "" for none."""
+    period = getattr(resource, "effective_period", None) or getattr(resource, "performed_period", None)
+    names = ("effective_date_time", "effective_instant", "authored", "authored_on", "performed_date_time", "date")
+    found = next((text for name in names if (text := getattr(resource, name, ""))), "")
+    return found or (period.start if period else "") or getattr(resource, "issued", "")
+
+
+def _refuse_future(resource: fhir.Resource, as_of: date, timezone: str) -> Rejection | None:
+    day = moment(written_date(resource), timezone).on
+    return Rejection(resource.ref, "date-in-future") if day is not None and day > as_of else None

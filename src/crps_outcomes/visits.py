@@ -1,0 +1,57 @@
+"""Which value counts for a visit. Rules, in words, as the report prints them: see `RULES`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from crps_outcomes.definitions import Protocol
+
+RULES = (
+    "Baseline: the latest value in the baseline window that was certainly taken before the first dose; a value with "
+    "a day but no time counts only when that day is before the day of the first dose. A later value is never promoted.",
+    "Follow-up: the value nearest to the planned day inside the visit's window; of two equally near days the earlier "
+    "one; of several values on one day the latest; of values that only differ in their record, the first by id.",
+)
+
+_COLUMNS = ["subject_id", "measure", "visit", "value", "taken_on", "study_day", "derivation", "source_refs"]
+_KEY = ["subject_id", "measure", "visit"]
+
+
+def baseline_values(dated: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
+    """The baseline of each subject and measure.
+
+    Args:
+        dated: scores with study_day, first_dose_at and first_dose_on.
+        protocol: its baseline window.
+    """
+    first, last = protocol.baseline.window_days
+    on_an_earlier_day = dated["study_day"] < 0
+    earlier_that_day = dated["taken_at"] < dated["first_dose_at"]  # false where either has no time of day
+    inside = dated["study_day"].between(first, last) & (on_an_earlier_day | earlier_that_day)
+    own = dated[inside].assign(visit="baseline")
+    own = own.sort_values([*_KEY, "study_day", "taken_at", "source_ref"], ascending=[*[True] * 3, False, False, True])
+    return _first(own)
+
+
+def visit_values(dated: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
+    """The value of each subject, measure and planned visit (arguments as `baseline_values`)."""
+    return pd.concat(
+        [
+            _nearest(dated[dated["study_day"].between(*visit.window_days)].assign(visit=visit.id), visit.day)
+            for visit in protocol.visits
+        ]
+    )
+
+
+def _nearest(own: pd.DataFrame, planned_day: int) -> pd.DataFrame:
+    own = own.assign(away=(own["study_day"] - planned_day).abs())
+    order = [*_KEY, "away", "study_day", "taken_at", "source_ref"]
+    return _first(own.sort_values(order, ascending=[*[True] * 5, False, True]))
+
+
+def _first(own: pd.DataFrame) -> pd.DataFrame:
+    chosen = own.drop_duplicates(_KEY).rename(columns={"source_ref": "source_refs"})
+    return chosen[_COLUMNS]

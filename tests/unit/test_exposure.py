@@ -1,0 +1,224 @@
+"""Doses: every way a record can state an intramuscular dose is converted to mg of base, or refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from study_day import DIAGNOSIS, DOSE, PERSON, run
+
+UCUM = "http://unitsofmeasure.org"
+RACEMIC = {"coding": [{"system": "http://www.nlm.nih.gov/research/umls/rxnorm", "code": "6130"}]}
+
+
+def dose(number: int = 1, **changes: Any) -> dict[str, Any]:
+    one = {**DOSE, "id": f"dose{number}", "dosage": dict(DOSE["dosage"])}
+    for key, value in changes.items():
+        if key in {"dose", "route", "site"}:
+            one["dosage"][key] = value
+            if value is None:
+                del one["dosage"][key]
+        else:
+            one[key] = value
+            if value is None:
+                del one[key]
+    return one
+
+
+def amount(value: float, unit: str) -> dict[str, Any]:
+    return {"value": value, "unit": unit, "system": UCUM, "code": unit}
+
+
+def medication(strength_mg: float, name: str = "ketamine", per_ml: float = 1) -> dict[str, Any]:
+    return {
+        "resourceType": "Medication",
+        "id": "vial",
+        "code": RACEMIC,
+        "ingredient": [
+            {
+                "itemCodeableConcept": {"text": name},
+                "strength": {"numerator": amount(strength_mg, "mg"), "denominator": amount(per_ml, "mL")},
+            }
+        ],
+    }
+
+
+def weight(kilograms: float, day: str = "2026-01-05", number: int = 1) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation",
+        "id": f"weight{number}",
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}]},
+        "subject": {"reference": "Patient/p1"},
+        "effectiveDateTime": day,
+        "valueQuantity": amount(kilograms, "kg"),
+    }
+
+
+def doses(*resources: dict[str, Any]) -> pd.DataFrame:
+    return run([PERSON, DIAGNOSIS, *resources], person=False)[0].doses
+
+
+def refused(*resources: dict[str, Any]) -> set[tuple[str, str]]:
+    table = run([PERSON, DIAGNOSIS, *resources], person=False)[2]
+    return set(zip(table["resource_ref"], table["rule"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "others", "mg", "mg_per_kg", "basis"),
+    [
+        (dose(dose=amount(50, "mg")), [weight(80)], 50, 0.625, "mg"),
+        (dose(dose=amount(50000, "ug")), [weight(80)], 50, 0.625, "ug to mg"),
+        (dose(dose={"value": 50000, "unit": "mcg"}), [], 50, None, "ug to mg"),
+        (dose(dose=amount(0.05, "g")), [], 50, None, "g to mg"),
+        (dose(dose=amount(0.75, "mg/kg")), [weight(75)], 56.25, 0.75, "mg/kg x weight"),
+        (
+            dose(
+                dose=amount(1.2, "mL"),
+                medicationCodeableConcept=None,
+                medicationReference={"reference": "Medication/vial"},
+            ),
+            [medication(50)],
+            60,
+            None,
+            "mL x strength",
+        ),
+        (
+            dose(
+                dose=amount(1, "mL"), medicationCodeableConcept=None, medicationReference={"reference": "#vial"},
+                contained=[medication(500, per_ml=10)],
+            ),
+            [],
+            50,
+            None,
+            "mL x strength",
+        ),
+        (
+            dose(
+                dose=amount(1, "mL"),
+                medicationCodeableConcept=None,
+                medicationReference={"reference": "Medication/vial"},
+            ),
+            [medication(57.67, "ketamine hydrochloride")],
+            50,
+            None,
+            "mL x strength, hydrochloride to base",
+        ),
+        (
+            dose(
+                dose=amount(1, "mL"),
+                medicationCodeableConcept=None,
+                medicationReference={"reference": "Medication/vial"},
+            ),
+            [medication(50, "ketamine hydrochloride")],
+            50,
+            None,
+            "mL x strength",
+        ),
+    ],
+)  # fmt: skip
+def test_dose_in_mg_of_base(given, others, mg, mg_per_kg, basis):
+    [row] = doses(given, *others).to_dict("records")
+    assert row["dose_mg"] == pytest.approx(mg, rel=1e-3)  # 57.67 / 1.1533 = 50.004
+    assert row["dose_basis"] == basis
+    if mg_per_kg is None:
+        assert pd.isna(row["mg_per_kg"])
+    else:
+        assert row["mg_per_kg"] == pytest.approx(mg_per_kg)
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        (dose(dose=None), "dose-missing"),
+        (dose(dose={"unit": "mg"}), "dose-missing"),
+        (dose(dose={"value": 50}), "dose-unit-unknown"),
+        (dose(dose=amount(50, "%")), "dose-unit-unknown"),
+        (dose(dose=amount(50, "[IU]")), "dose-unit-unknown"),
+        (dose(dose=amount(1, "mL")), "dose-volume-without-strength"),
+        (dose(dose=amount(0.75, "mg/kg")), "dose-weight-missing"),
+        (dose(dose=amount(5000, "mg")), "dose-out-of-range"),
+        (dose(dose=amount(0.2, "mg")), "dose-out-of-range"),
+        (dose(status="not-done"), "status-not-accepted"),
+        (dose(status="stopped"), "status-not-accepted"),
+        (dose(effectiveDateTime="2026-01"), "date-too-coarse"),
+        (dose(medicationCodeableConcept={"text": "esketamine 25 mg"}), "not-racemic-ketamine"),
+        (dose(medicationCodeableConcept={"text": "S-ketamine"}), "not-racemic-ketamine"),
+        (dose(medicationCodeableConcept={"text": "S(+)-ketamine"}), "not-racemic-ketamine"),
+        (
+            dose(medicationCodeableConcept={"coding": [{"system": "http://www.whocc.no/atc", "code": "N01AX14"}]}),
+            "not-racemic-ketamine",
+        ),
+        (dose(medicationCodeableConcept={"text": "midazolam"}), "not-ketamine"),
+        (
+            dose(medicationCodeableConcept=None, medicationReference={"reference": "Medication/nowhere"}),
+            "not-ketamine",
+        ),
+    ],
+)
+def test_what_is_no_dose_is_refused_by_name(given, rule):
+    assert refused(given) == {("MedicationAdministration/dose1", rule)}
+
+
+def test_a_weight_after_the_dose_or_too_old_is_not_used():
+    assert refused(dose(dose=amount(0.75, "mg/kg")), weight(80, "2026-01-11")) >= {
+        ("MedicationAdministration/dose1", "dose-weight-missing")
+    }
+    [row] = doses(dose(), weight(80, "2025-10-01")).to_dict("records")
+    assert pd.isna(row["mg_per_kg"])
+    assert row["flags"] == "weight older than 90 days"
+
+
+def test_the_latest_weight_before_the_dose_counts_and_a_jump_is_flagged():
+    [row] = doses(dose(), weight(80, "2026-01-05"), weight(110, "2026-01-09", 2)).to_dict("records")
+    assert row["weight_kg"] == 110
+    assert row["flags"] == "weight jump over 20%"
+
+
+@pytest.mark.parametrize(
+    ("route", "expected"),
+    [
+        ({"coding": [{"system": "http://snomed.info/sct", "code": "78421000"}]}, "im"),
+        ({"coding": [{"system": "http://standardterms.edqm.eu", "code": "20035000"}]}, "im"),
+        ({"text": "IM"}, "im"),
+        ({"text": "intramuscular"}, "im"),
+        ({"coding": [{"system": "http://snomed.info/sct", "code": "47625008"}]}, "iv"),
+        ({"text": "subcutaneous route"}, "sc"),
+        ({"text": "by mouth"}, "other"),
+        ({"coding": [{"system": "http://snomed.info/sct", "code": "206007", "display": "Gluteus"}]}, "other"),
+    ],
+)
+def test_route(route, expected):
+    [row] = doses(dose(route=route)).to_dict("records")
+    assert row["route"] == expected
+    assert pd.isna(row["session"]) == (expected != "im")
+
+
+def test_a_muscle_as_site_is_flagged_and_never_taken_for_a_route():
+    [row] = doses(dose(route=None, site={"text": "left deltoid"})).to_dict("records")
+    assert row["route"] == "not recorded"
+    assert row["flags"] == "route not recorded; site is a muscle"
+
+
+def at(number: int, when: str) -> dict[str, Any]:
+    return dose(number, effectiveDateTime=when)
+
+
+def test_boosters_within_hours_are_one_session_and_gaps_of_weeks_start_a_series():
+    table = doses(
+        at(1, "2026-01-10T10:00:00-05:00"),
+        at(2, "2026-01-10T10:30:00-05:00"),
+        at(3, "2026-01-10T15:00:00-05:00"),  # 4.5 hours after the booster: a second session
+        at(4, "2026-01-17"),  # a day without a time is a session of its own
+        at(5, "2026-02-14T10:00:00-05:00"),  # 28 days later: the same series
+        at(6, "2026-03-15T10:00:00-04:00"),  # 29 days later: a new one
+    )
+    assert table["session"].tolist() == [1, 1, 2, 3, 4, 5]
+    assert table["series"].tolist() == [1, 1, 1, 1, 1, 2]
+
+
+def test_a_series_of_six_doses_adds_up():
+    table = doses(*(at(i, f"2026-01-{10 + i}T10:00:00-05:00") | {"dosage": dose(dose=amount(0.75, "mg/kg"))["dosage"]}
+                    for i in range(1, 7)), weight(75))  # fmt: skip
+    assert table["dose_mg"].sum() == pytest.approx(337.5)
