@@ -136,6 +136,8 @@ def _home(resource_type: str, raw: bytes, partitions: int) -> int:
 
 def _gathered(plan: Plan, name: str) -> pd.DataFrame:
     files = [plan.part(number) / f"{name}.parquet" for number in range(plan.partitions)]
+    if missing := [file.parent.name for file in files if not file.is_file()]:
+        raise PipelineError(f"{', '.join(missing)} not derived; was the program or the study changed during the run?")
     return finish(SCHEMAS[name], pd.concat([pd.read_parquet(file) for file in files]))
 
 

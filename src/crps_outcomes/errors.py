@@ -29,6 +29,12 @@ class IncompleteDataError(PipelineError):
     exit_code = 4
 
 
+class DisclosureError(PipelineError):
+    """The cohort is too small, or too finely cut, for the release edition: exit code 4, nothing was published."""
+
+    exit_code = 4
+
+
 class NoPatientsError(PipelineError):
     """The enrolment rule selected nobody; an empty report would read like a result: exit code 5."""
 

@@ -47,8 +47,9 @@ class Diagnosis:
 
 def read_adverse_event(event: fhir.AdverseEvent, study: Study) -> Row | Rejection:
     """One EVENTS row; severity and seriousness are read apart, and never one from the other."""
-    severities = {coding.code for coding in event.severity.coding} & set(_SEVERITIES)
-    serious = {_SERIOUS[coding.code] for coding in event.seriousness.coding if coding.code in _SERIOUS}
+    severities = {coding.code.casefold() for coding in event.severity.coding} & set(_SEVERITIES)
+    codes = {coding.code.casefold() for coding in event.seriousness.coding}  # HL7's own examples write Non-serious
+    serious = {_SERIOUS[code] for code in codes & _SERIOUS.keys()}
     row = _event(event, "adverse event", plain_term(event.event), study)
     if isinstance(row, Rejection):
         return row

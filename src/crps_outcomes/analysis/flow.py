@@ -1,0 +1,88 @@
+"""The cohort flow: who is in each box, and who left between it and the next one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from crps_outcomes.analysis.cohort import ANALYSED, TREATED
+from crps_outcomes.errors import PipelineError
+from crps_outcomes.tables import COUNTS, build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from crps_outcomes.analysis.cohort import Cohort
+
+#: Why people leave after a box.
+REASONS = {
+    "listed": "membership ended, no patient record, or consent withdrawn",
+    "enrolled": "no CRPS diagnosis on record",
+    "diagnosis": "no intramuscular session",
+    "treated": "no baseline pain score",
+    "baseline": "no follow-up pain score",
+    "analysed": "",
+}
+
+#: Step, stage and label of every box from the enrolled on.
+BOXES = (
+    ("enrolled", "Enrolled", "enrolled in the protocol"),
+    ("diagnosis", "Diagnosis", "CRPS diagnosis on record"),
+    ("treated", "Treated", "at least one intramuscular session"),
+    ("baseline", "Baseline", "pain score before the first dose"),
+    ("analysed", "Analysed", "at least one follow-up pain score"),
+)
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box: how many people it holds and why some do not reach the next one."""
+
+    step: str
+    stage: str
+    label: str
+    n: int
+    reason: str
+
+
+def flow(cohort: Cohort, not_enrolled: Mapping[str, int] | None) -> pd.DataFrame:
+    """COUNTS. Without ``not_enrolled`` the flow starts with the enrolled, because nobody said who was listed.
+
+    Args:
+        cohort: the analysis sets.
+        not_enrolled: people on the source's list who are not enrolled, by reason.
+
+    Raises:
+        PipelineError: the boxes do not nest, which is a defect of an earlier stage.
+    """
+    boxes = [*_listed(cohort, not_enrolled), *_boxes(cohort)]
+    following = [*(box.n for box in boxes[1:]), boxes[-1].n]
+    for box, n_next in zip(boxes, following, strict=True):
+        if n_next > box.n:
+            raise PipelineError(f"flow: the box after {box.step} holds more people than {box.step}; it should nest")
+    return build(COUNTS, (
+        {
+            "step": box.step, "order": order, "stage": box.stage, "label": box.label,
+            "n_subjects": box.n, "n_left": box.n - n_next, "reason": box.reason if box.n > n_next else "",
+        }
+        for order, (box, n_next) in enumerate(zip(boxes, following, strict=True))
+    ))  # fmt: skip
+
+
+def _listed(cohort: Cohort, not_enrolled: Mapping[str, int] | None) -> list[Box]:
+    if not_enrolled is None:
+        return []
+    reasons = [reason for reason, n in not_enrolled.items() if n]
+    n = cohort.n("enrolled") + sum(not_enrolled.values())
+    return [Box("listed", "Listed", "on the source's list for the protocol", n, ", ".join(reasons))]
+
+
+def _boxes(cohort: Cohort) -> list[Box]:
+    enrolled = cohort.populations["enrolled"]
+    treated = cohort.populations[TREATED]
+    diagnosed = int((enrolled["crps_type"] != "no diagnosis").sum())
+    with_baseline = int(treated["has_baseline"].sum())
+    numbers = (len(enrolled), diagnosed, len(treated), with_baseline, cohort.n(ANALYSED))
+    return [Box(step, stage, label, n, REASONS[step]) for (step, stage, label), n in zip(BOXES, numbers, strict=True)]

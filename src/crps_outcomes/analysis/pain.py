@@ -1,0 +1,75 @@
+"""Pain at each visit and its change after treatment, among the people analysed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from crps_outcomes import estimators
+from crps_outcomes.analysis.cohort import ANALYSED
+from crps_outcomes.analysis.rows import LEAST_FOR_ESTIMATE, Key, mean_row, row, small_n
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from crps_outcomes.analysis.cohort import Cohort
+    from crps_outcomes.analysis.rows import Row
+    from crps_outcomes.definitions import Measure
+
+QUANTILES = (10, 25, 50, 75, 90)
+
+
+def pain(cohort: Cohort) -> list[Row]:
+    """Means, quantiles, mean and median change of the primary measure."""
+    measure = cohort.study.measures[cohort.protocol.outcomes.primary]
+    return [
+        *means(cohort, "pain", measure),
+        *mean_changes(cohort, "pain", measure),
+        *_quantiles(cohort, measure),
+        *_median_changes(cohort, measure),
+    ]
+
+
+def means(cohort: Cohort, section: str, measure: Measure) -> Iterator[Row]:
+    """The mean at baseline and at every visit; missing counts the people whose visit is due and has no value."""
+    for visit in ("baseline", *cohort.visits):
+        seen = cohort.at(measure.id, visit, ANALYSED)
+        values = seen.values()
+        yield mean_row(
+            Key(section, "mean", ANALYSED, measure.id, visit), values,
+            unit=measure.unit_label, n_missing=seen.n_due - len(values),
+        )  # fmt: skip
+
+
+def mean_changes(cohort: Cohort, section: str, measure: Measure) -> Iterator[Row]:
+    """The mean change from baseline at every visit, of the people with both values."""
+    for visit in cohort.visits:
+        seen = cohort.at(measure.id, visit, ANALYSED)
+        changes = seen.values("change")
+        yield mean_row(
+            Key(section, "mean_change", ANALYSED, measure.id, visit), changes,
+            unit=measure.unit_label, n_missing=seen.n_due - len(changes),
+        )  # fmt: skip
+
+
+def _quantiles(cohort: Cohort, measure: Measure) -> Iterator[Row]:
+    for visit in ("baseline", *cohort.visits):
+        seen = cohort.at(measure.id, visit, ANALYSED)
+        values = seen.values()
+        for percent in QUANTILES:
+            found = estimators.quantile(values, percent)
+            if found.n < LEAST_FOR_ESTIMATE:
+                found = small_n(found)
+            key = Key("pain", "quantile", ANALYSED, measure.id, visit, str(percent))
+            yield row(key, found, unit=measure.unit_label, n_missing=seen.n_due - len(values))
+
+
+def _median_changes(cohort: Cohort, measure: Measure) -> Iterator[Row]:
+    for visit in cohort.visits:
+        seen = cohort.at(measure.id, visit, ANALYSED)
+        changes = seen.values("change")
+        found = small_n(estimators.hodges_lehmann(changes))
+        if estimators.is_constant(changes) and not found.reason:
+            found = replace(found, lower=None, upper=None, reason="all values are equal: no interval")
+        key = Key("pain", "median_change", ANALYSED, measure.id, visit)
+        yield row(key, found, unit=measure.unit_label, n_missing=seen.n_due - len(changes))

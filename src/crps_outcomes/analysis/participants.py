@@ -1,0 +1,90 @@
+"""Who was treated, who is analysed, and how the two differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from crps_outcomes import estimators
+from crps_outcomes.analysis.cohort import ANALYSED, NOT_ANALYSED, TREATED
+from crps_outcomes.analysis.rows import Key, median_row, row, share_row
+from crps_outcomes.estimators import as_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from crps_outcomes.analysis.cohort import Cohort
+    from crps_outcomes.analysis.rows import Row
+
+POPULATIONS = (TREATED, ANALYSED, NOT_ANALYSED)
+COMPARED = "analysed vs not analysed"
+
+#: Every person is in exactly one group of these.
+PARTITIONS = ("sex", "crps_type", "crps_match")
+
+_DAYS_A_YEAR = 365.25
+_TREATMENTS = ("co-treatment", "procedure")
+
+
+def participants(cohort: Cohort) -> list[Row]:
+    """Medians and shares of treated, analysed and not analysed people, with standardised differences."""
+    return [*_medians(cohort), *_shares(cohort)]
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def _medians(cohort: Cohort) -> Iterator[Row]:
+    people = cohort.populations[TREATED].set_index("subject_id")
+    for key, unit, values in _numbers(cohort, people):
+        by_population = {name: values.reindex(cohort.people(name)) for name in POPULATIONS}
+        for name, own in by_population.items():
+            missing = int(own.isna().sum())
+            yield median_row(_keyed(key, name), as_values(own), unit=unit, n_missing=missing)
+        pair = (as_values(by_population[ANALYSED]), as_values(by_population[NOT_ANALYSED]))
+        yield row(_keyed(key, COMPARED, "smd"), estimators.standardised_difference(*pair), unit="")
+
+
+def _numbers(cohort: Cohort, people: pd.DataFrame) -> Iterator[tuple[Key, str, pd.Series]]:
+    """Key, unit and one value per treated person, by subject_id."""
+    years = (people["first_dose_on"] - people["onset_on"]).dt.days.astype("Float64") / _DAYS_A_YEAR
+    yield Key("participants", "median", measure="age_years"), "years", people["age_years"]
+    yield Key("participants", "median", measure="years_since_onset"), "years", years
+    primary = cohort.study.measures[cohort.protocol.outcomes.primary]
+    for measure in {one.id: one for one in (primary, *cohort.scales)}.values():
+        seen = cohort.at(measure.id, "baseline", TREATED)
+        key = Key("participants", "median", measure=measure.id, visit="baseline")
+        yield key, measure.unit_label, seen.people(seen.is_observed)["value"]
+
+
+# --- shares -------------------------------------------------------------------------------------------------------
+
+
+def _shares(cohort: Cohort) -> Iterator[Row]:
+    for group, holders in _groups(cohort).items():
+        key = Key("participants", "share", group=group)
+        counts = {name: (int(cohort.people(name).isin(holders).sum()), cohort.n(name)) for name in POPULATIONS}
+        for name, (k, n) in counts.items():
+            yield share_row(_keyed(key, name), k, n)
+        pair = (*counts[ANALYSED], *counts[NOT_ANALYSED])
+        yield row(_keyed(key, COMPARED, "smd"), estimators.standardised_difference_binary(*pair), unit="")
+
+
+def _groups(cohort: Cohort) -> Mapping[str, pd.Series]:
+    """The subject ids behind each group text, for every group that has a treated person."""
+    treated = cohort.populations[TREATED]
+    columns = [
+        pd.DataFrame({"subject_id": treated["subject_id"], "group": f"{name}: " + treated[name].replace("", "none")})
+        for name in PARTITIONS
+    ]
+    events = cohort.of(cohort.tables.events, TREATED)
+    events = events[events["kind"].isin(_TREATMENTS)]
+    named = events["kind"] + ": " + events["term"]
+    columns.append(pd.DataFrame({"subject_id": events["subject_id"], "group": named}))
+    pairs = pd.concat(columns).drop_duplicates()
+    return {str(group): part["subject_id"] for group, part in pairs.groupby("group", sort=True)}
+
+
+def _keyed(key: Key, population: str, statistic: str = "") -> Key:
+    return Key(key.section, statistic or key.statistic, population, key.measure, key.visit, key.group)

@@ -1,0 +1,51 @@
+"""Readings around intramuscular sessions, placed by their instants; a reading with a day only is not used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from crps_outcomes.analysis.cohort import TREATED
+
+if TYPE_CHECKING:
+    from crps_outcomes.analysis.cohort import Cohort
+
+_SESSION = ["subject_id", "session"]
+
+
+def window_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
+    """Highest and lowest value in the window after the first injection, a row per session that has one.
+
+    The window is open at its start and closed at its end; a reading at the very moment of the injection is pre-dose.
+    """
+    first, last = (pd.Timedelta(minutes=minutes) for minutes in cohort.protocol.safety.window_minutes)
+    placed = _placed(cohort, measure, "backward", last)
+    after = placed["taken_at"] - placed["began_at"]
+    inside = placed[(after > first) & (after <= last)]
+    return inside.groupby(_SESSION, as_index=False)["value"].agg(highest="max", lowest="min")
+
+
+def pre_dose_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
+    """The last value before or at the first injection, within the minutes declared, a row per session that has one."""
+    within = pd.Timedelta(minutes=cohort.protocol.safety.pre_dose_minutes)
+    placed = _placed(cohort, measure, "forward", within)
+    return placed.groupby(_SESSION, as_index=False)["value"].last().rename(columns={"value": "last"})
+
+
+def _placed(cohort: Cohort, measure: str, direction: str, within: pd.Timedelta) -> pd.DataFrame:
+    """Each reading with the session it belongs to: the latest one before it, or the next one at or after it."""
+    begun = cohort.sessions[cohort.sessions["began_at"].notna()][[*_SESSION, "began_at"]].sort_values("began_at")
+    placed = pd.merge_asof(
+        _readings(cohort, measure), begun, left_on="taken_at", right_on="began_at", by="subject_id",
+        direction=direction, tolerance=within, allow_exact_matches=direction == "forward",
+    )  # fmt: skip
+    return placed[placed["session"].notna()]
+
+
+def _readings(cohort: Cohort, measure: str) -> pd.DataFrame:
+    """The values of treated people that have an instant, in the order of time, ties by source."""
+    observations = cohort.tables.observations
+    own = cohort.of(observations[observations["measure"] == measure], TREATED)
+    own = own[own["taken_at"].notna() & own["value"].notna()]
+    return own.sort_values(["taken_at", "source_ref", "item"])[["subject_id", "taken_at", "value"]]

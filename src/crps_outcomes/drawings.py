@@ -1,0 +1,107 @@
+"""Positions of the small drawings that templates print: sparklines, rate dots and the cohort flow."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import TYPE_CHECKING
+
+from crps_outcomes.figure_kit import nice_range
+from crps_outcomes.numbers import fixed, percent
+from crps_outcomes.report_model import Dot, FlowBox, Spark
+from crps_outcomes.wording import capital, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crps_outcomes.facts import Step
+    from crps_outcomes.figures import Point
+
+BOX_STEP, BOX_HEIGHT, LINE_HEIGHT, OUT_CHARACTERS = 53.0, 37.0, 13.0, 50
+
+
+def spark(points: Sequence[Point], week: float, alt: str) -> Spark | None:
+    """A line of the points by real time with its interval band; None when fewer than two points are known."""
+    if len(points) < 2:
+        return None
+    width, height, edge = 88.0, 22.0, 3.0
+    lows, highs = ([_edge(p.lower, p.mean) for p in points], [_edge(p.upper, p.mean) for p in points])
+    low, high = min(lows), max(highs)
+    per_week = (width - 2 * edge) / (points[-1].week - points[0].week)
+    per_unit = (height - 2 * edge) / ((high - low) or 1)
+    xs = [edge + (p.week - points[0].week) * per_week for p in points]
+
+    def ys(values: Sequence[float]) -> list[float]:
+        return [height - edge - (value - low) * per_unit for value in values]
+
+    line = ys([p.mean for p in points])
+    at = next((i for i, p in enumerate(points) if p.week == week), len(points) - 1)
+    band = [*zip(xs, ys(highs), strict=True), *reversed([*zip(xs, ys(lows), strict=True)])]
+    return Spark(_path([*zip(xs, line, strict=True)]), _path(band), round(xs[at], 1), round(line[at], 1), alt)
+
+
+def _edge(limit: float | None, mean: float) -> float:
+    return mean if limit is None else limit
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def rate_scale(uppers: Sequence[float]) -> tuple[float, float, list[float]]:
+    """The scale of a column of rate dots, from 0 to a round number above the largest upper limit."""
+    return nice_range(0.0, max(uppers, default=1.0), (0.0, math.inf), ticks=4)
+
+
+def rate_dot(rate: float, lower: float, upper: float, scale: tuple[float, float, list[float]], alt: str) -> Dot:
+    """A rate with its interval on the column's scale."""
+    per_unit = 88.0 / scale[1]
+
+    def place(value: float) -> float:
+        return round(4 + value * per_unit, 1)
+
+    return Dot(place(rate), place(lower), place(upper), tuple(place(tick) for tick in scale[2]), alt)
+
+
+def grid_words(scale: tuple[float, float, list[float]]) -> str:
+    """The grid of the rate dots in words: "0, 10, 20 and 30"."""
+    ticks = [fixed(tick, 0 if tick == int(tick) else 1) for tick in scale[2]]
+    return " and ".join([", ".join(ticks[:-1]), ticks[-1]]) if len(ticks) > 1 else "".join(ticks)
+
+
+def flow_boxes(steps: Sequence[Step]) -> tuple[FlowBox, ...]:
+    """The boxes of the cohort flow from top to bottom; the stage is named on its first box only."""
+    boxes = []
+    for i, step in enumerate(steps):
+        above = steps[i - 1] if i else None
+        is_last = i == len(steps) - 1
+        boxes.append(
+            FlowBox(
+                top=2 + i * BOX_STEP,
+                stage="" if above and above.stage == step.stage else step.stage,
+                label=capital(step.label),
+                count=_box_count(step, above),
+                out=() if is_last else _left(step),
+                is_last=is_last,
+            )
+        )
+    return tuple(boxes)
+
+
+def flow_height(boxes: Sequence[FlowBox]) -> float:
+    return (boxes[-1].top + BOX_HEIGHT + 2) if boxes else 0.0
+
+
+def _box_count(step: Step, above: Step | None) -> str:
+    words = f"n = {counted(step.n)}"
+    if above and above.n and step.n is not None:
+        return f"{words} ({percent(100 * step.n / above.n, above.n)} of the box above)"
+    return words
+
+
+def _left(step: Step) -> tuple[tuple[float, str], ...]:
+    """The lines beside the arrow with their heights; nothing when nobody left."""
+    if step.n_left == 0:
+        return ()
+    lines = textwrap.wrap(f"{capital(step.reason or 'left')}: n = {counted(step.n_left)}", OUT_CHARACTERS)
+    return tuple((BOX_HEIGHT + 11 + LINE_HEIGHT * i, line) for i, line in enumerate(lines))

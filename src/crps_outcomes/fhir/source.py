@@ -1,0 +1,210 @@
+"""What a source of resources offers the pull, and what one arrived resource looks like. No network here.
+
+A source is opened for a list of resource types and yields a session; the session answers queries with parts (one
+part per page or piece of a file). A part that could not be had is not an exception but a part with a ``hole``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from crps_outcomes.resources import id_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from crps_outcomes.definitions import Pull
+
+#: Ids that FHIR allows; also what keeps a hostile id out of queries.
+FHIR_ID = re.compile(r"[A-Za-z0-9.\-]{1,64}", re.ASCII)
+_TYPE_NAME = re.compile(r"[A-Z][A-Za-z]{1,63}", re.ASCII)
+
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)  # 1.10 stays 1.10
+_ENCODER = msgspec.json.Encoder(decimal_format="number", order="sorted")
+#: Everything a hostile text can make the JSON reader or writer raise.
+JSON_ERRORS = (ValueError, RecursionError, OverflowError, InvalidOperation, msgspec.MsgspecError)
+
+# Keys whose second value would change what a resource means: a JSON reader silently keeps the last one.
+_GUARDED = re.compile(
+    rb'"(resourceType|id|meta|lastUpdated|status|actuality|subject|patient|individual|verificationStatus|dosage'
+    rb'|value[A-Z]\w*|(?:effective|performed)[A-Z]\w*)"\s*:'
+)
+
+Filter = Literal["", "_id", "patient", "identifier", "study", "type", "category"]
+
+
+class Query(NamedTuple):
+    """What is wanted of one resource type: all of it, or what ``by`` narrows to ``values``.
+
+    A source may answer with more than was asked (a server that does not know the parameter, a folder): the pull
+    filters once more.
+    """
+
+    resource_type: str
+    by: Filter = ""
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One resource as it arrived. ``body`` is its canonical JSON: sorted keys, compact, decimals as written."""
+
+    resource_type: str
+    id: str
+    last_updated: datetime | None
+    version_id: str
+    subject_id: str  # the Patient it is about, or ""
+    is_subsetted: bool
+    sha256: str
+    body: bytes
+
+    @property
+    def ref(self) -> str:
+        return f"{self.resource_type}/{self.id}"
+
+
+class Unreadable(NamedTuple):
+    """A line or entry that is no resource: where it stood, and why it cannot be read. Never what it said."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One page, or one piece of a file: what was asked, declared and received, or the hole in its place."""
+
+    query_id: str
+    part: int
+    resource_type: str
+    asked: int | None = None
+    declared: int | None = None  # what the source says the whole query or file holds
+    items: tuple[Item, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    n_not_asked_for: int = 0  # resources of types nobody asked for: counted, never kept
+    hole: str = ""
+    is_verified: bool = False  # the number received was compared with one the source declared
+
+    @property
+    def n_received(self) -> int:
+        return len(self.items) + len(self.unreadable) + self.n_not_asked_for
+
+
+class Session(Protocol):
+    """An opened source."""
+
+    @property
+    def software(self) -> str:
+        """Name and version of what answers."""
+
+    @property
+    def pulled_at(self) -> datetime:
+        """The instant of the pull by the source's own clock."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What opening has already shown: files as such, with their holes."""
+
+    def fetch(self, queries: Sequence[Query]) -> Iterator[Part]:
+        """Everything the source holds that the queries ask for, at least; each resource type is asked for once."""
+
+
+class Source(Protocol):
+    """Where resources come from."""
+
+    @property
+    def kind(self) -> Literal["rest", "folder"]: ...
+
+    def open(self, resource_types: Sequence[str], limits: Pull) -> AbstractContextManager[Session]:
+        """A session for these types.
+
+        Raises:
+            SourceError: it cannot be reached, refuses, or does not know one of the types.
+        """
+
+
+def read_item(raw: bytes) -> Item | str:
+    """The resource, or why it cannot be read (a reason without any of its content)."""
+    try:
+        resource = _DECODER.decode(raw)
+        if not isinstance(resource, dict):
+            return "not a JSON object"
+        if _says_something_twice(raw):
+            return "a key that must be unique stands twice"
+        return _item(resource)
+    except JSON_ERRORS:
+        return "not JSON"
+
+
+def instant(text: Any) -> datetime | None:
+    """The instant a FHIR instant names, in UTC; None for anything without a zone."""
+    try:
+        read = datetime.fromisoformat(text)
+        return read.astimezone(UTC) if read.tzinfo else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _item(resource: dict[str, Any]) -> Item | str:
+    resource_type, identity = resource.get("resourceType"), resource.get("id")
+    if not isinstance(resource_type, str) or not _TYPE_NAME.fullmatch(resource_type):
+        return "no resource type"
+    if not isinstance(identity, str) or not FHIR_ID.fullmatch(identity):
+        return "its id is not one FHIR allows"
+    meta = resource.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    body = _ENCODER.encode(resource)
+    return Item(
+        resource_type=resource_type,
+        id=identity,
+        last_updated=instant(meta.get("lastUpdated")),
+        version_id=str(meta.get("versionId", "")),
+        subject_id=_subject_id(resource),
+        is_subsetted=_is_subsetted(meta),
+        sha256=sha256(body).hexdigest(),
+        body=body,
+    )
+
+
+def _subject_id(resource: dict[str, Any]) -> str:
+    for name in ("subject", "patient", "individual"):
+        value = resource.get(name)
+        reference = value.get("reference") if isinstance(value, dict) else None
+        if isinstance(reference, str):
+            return id_in(reference, "Patient")
+    return ""
+
+
+def _is_subsetted(meta: dict[str, Any]) -> bool:
+    tags = meta.get("tag")
+    tags = tags if isinstance(tags, list) else []
+    return any(isinstance(tag, dict) and tag.get("code") == "SUBSETTED" for tag in tags)
+
+
+def _says_something_twice(raw: bytes) -> bool:
+    names = _GUARDED.findall(raw)
+    if len(set(names)) == len(names) and b"\\u" not in raw:
+        return False
+    try:
+        json.loads(raw, object_pairs_hook=_unique)
+    except _TwiceError:
+        return True
+    return False
+
+
+class _TwiceError(Exception):
+    """One JSON object names a key twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise _TwiceError

@@ -1,0 +1,8 @@
+"""What is printed in place of a number, everywhere the same; `wording.explain` says what each means."""
+
+from __future__ import annotations
+
+NOT_AVAILABLE = "[x]"
+NOT_APPLICABLE = "[z]"
+PROTECTED = "[c]"  # hidden so that a small count cannot be worked out; the small count itself prints as <threshold
+NO_INTERVAL = "no interval"

@@ -1,0 +1,103 @@
+"""What a run may be asked for: the parameters of the flows, checked the same way on the command line and at a server.
+
+They are stored in plain text by the scheduler, for ever: configuration only, never anything about a patient, and no
+credential.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from crps_outcomes.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Edition(StrEnum):
+    """Who may read the report: ``internal`` shows small cells, ``release`` hides them."""
+
+    internal = "internal"
+    release = "release"
+
+
+def _real_date(text: str | None) -> str | None:
+    if text is not None:
+        date.fromisoformat(text)
+    return text
+
+
+def _plain_source(text: str) -> str:
+    if "://" not in text:
+        return text
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("a source is a folder or an address that begins with https:// or http://")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("an address holds no user, password, query or fragment; the token has its own file")
+    return text
+
+
+# The pattern is what a server checks when a run is asked for; that the day exists is checked when it starts.
+Day = Annotated[str | None, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_real_date)]
+ReportName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Source = Annotated[str, Field(min_length=1), AfterValidator(_plain_source)]
+
+
+class CommonParams(BaseModel):
+    """What every run may be told. A key that is not listed is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reports: tuple[ReportName, ...] = Field(default=("evidence",), min_length=1)
+    edition: Edition = Edition.internal
+    as_of: Day = Field(default=None, description="YYYY-MM-DD; empty: the newest day in the data")
+    study: str | None = Field(default=None, description="study folder; empty: the one of this installation")
+    home: str | None = Field(default=None, description="where runs are written; empty: CRPS_OUTCOMES_HOME or ./build")
+
+
+class NightlyParams(CommonParams):
+    """Pull from a source, then report."""
+
+    source: Source | None = Field(default=None, description="address or folder; empty: CRPS_OUTCOMES_SOURCE")
+
+
+class ReportParams(CommonParams):
+    """Report from data already pulled."""
+
+    snapshot: str = Field(default="latest", pattern=r"^(latest|[0-9a-f]{64})$")
+
+
+_RIGHT = {
+    "reports": "names of reports, such as evidence",
+    "edition": "internal or release",
+    "as_of": "a day of the calendar as YYYY-MM-DD, such as 2026-01-31",
+    "source": "a folder, or an address that begins with https:// or http:// and holds no user, password or query",
+    "snapshot": 'a digest of 64 hexadecimal digits, or "latest"',
+}
+
+Params = TypeVar("Params", bound=CommonParams)
+
+
+def parse(model: type[Params], given: Mapping[str, object]) -> Params:
+    """The checked parameters.
+
+    Raises:
+        DefinitionError: one line per mistake, each with the name of the parameter and what would be right.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        wrong = [str(item["loc"][0]) for item in error.errors(include_url=False, include_input=False)]
+    raise DefinitionError("\n".join(_explain(model, name) for name in dict.fromkeys(wrong)))
+
+
+def _explain(model: type[CommonParams], name: str) -> str:
+    if name not in model.model_fields:
+        return f"{name}: no such parameter; there are {', '.join(model.model_fields)}"
+    return f"{name}: not accepted; it should be {_RIGHT.get(name, 'text')}"

@@ -1,0 +1,135 @@
+"""The steps a flow strings together, as plain functions: folders, digests and counts in, folders, digests and counts out.
+
+No patient data passes between them, so an orchestrator that records its arguments and results records none. Each
+opens what it needs from the home folder; each lets only PipelineErrors out (`failures`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from crps_outcomes import derive as derivation
+from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
+from crps_outcomes.failures import bounded
+from crps_outcomes.fhir import open_source
+from crps_outcomes.home import Home
+from crps_outcomes.provenance import trace
+from crps_outcomes.snapshot import Snapshot, open_snapshot
+from crps_outcomes.stages import analyse, compose, disclose, publish, render
+from crps_outcomes.stages import pull as pulling
+from crps_outcomes.state import Records, RunRow, Verdicts
+from crps_outcomes.study import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from crps_outcomes.params import Edition
+    from crps_outcomes.progress import Tell
+    from crps_outcomes.provenance import Provenance
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a report is made from: a snapshot by digest, a study folder, and the day it speaks of."""
+
+    snapshot: str
+    study: Path
+    as_of: date
+
+
+@bounded("pull")
+def pull(home: Path, study: Path, source: str, access: Mapping[str, Any], progress: Tell) -> str:
+    """Everything the source holds about the enrolled, as a snapshot; its digest.
+
+    Raises:
+        SourceError: it cannot be reached or refuses.
+        IncompleteDataError: something is missing; the ledger says what.
+        NoPatientsError: nobody is enrolled.
+    """
+    place = Home.at(home)
+    pulled = pulling.pull(open_source(source, **access), load(study).protocol, place, progress=progress)
+    Records(place.state_url).add_snapshot(pulled.snapshot.manifest)
+    return pulled.snapshot.digest
+
+
+@bounded("snapshot")
+def basis(home: Path, study: Path, snapshot: str, as_of: str | None) -> Basis:
+    """The basis of a report: "latest" is the newest snapshot, and without a day it is the newest in the data.
+
+    Raises:
+        DefinitionError: no such snapshot.
+        IncompleteDataError: it is damaged.
+        NoPatientsError: on that day nobody was enrolled yet.
+    """
+    found = _opened(home, _newest(home) if snapshot == "latest" else snapshot)
+    day = date.fromisoformat(as_of or found.manifest.data_as_of)
+    if not derivation.enrolled_people(found, load(study), day).enrolled:
+        raise NoPatientsError(f"nobody in snapshot {found.digest[:12]} was enrolled on {day}; a later --as-of may help")
+    return Basis(found.digest, study, day)
+
+
+@bounded("derive")
+def partitions(home: Path, basis: Basis) -> int:
+    """How many partitions there are to derive."""
+    return _plan(home, basis).partitions
+
+
+@bounded("derive")
+def derive(home: Path, basis: Basis, number: int) -> int:
+    """Screen, tabulate and score one partition, unless it is there already; its number of people."""
+    return derivation.derive_partition(_plan(home, basis), number, Verdicts(Home.at(home).state_url))
+
+
+@bounded("report")
+def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
+    """Analyse, disclose, compose, render and publish one report; its folder."""
+    plan, place = _plan(home, basis), Home.at(home)
+    for number in range(plan.partitions):  # nothing to do, unless the study folder was edited while the run went on
+        derivation.derive_partition(plan, number, Verdicts(place.state_url))
+    study, tables = plan.study, derivation.gather(plan)
+    analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=_not_enrolled(plan))
+    releasable = disclose.disclose(analysis, tables, study, edition.value)
+    provenance = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of)
+    model = compose.compose(releasable, study, study.reports[name], provenance)
+    folder = publish.publish(render.render(model, study.root), model, releasable, provenance, place)
+    Records(place.state_url).add_run(_run(provenance))
+    return folder
+
+
+def _plan(home: Path, basis: Basis) -> derivation.Plan:
+    return derivation.plan(_opened(home, basis.snapshot), load(basis.study), Home.at(home), as_of=basis.as_of)
+
+
+def _not_enrolled(plan: derivation.Plan) -> dict[str, int]:
+    """Who is on the source's list but not enrolled, by reason."""
+    people = derivation.enrolled_people(plan.snapshot, plan.study, plan.as_of)
+    return {
+        "membership not active": people.n_inactive,
+        "consent refused or withdrawn": people.n_consent_revoked,
+        "no such patient at the source": people.n_dangling,
+        "list names no patient": people.n_unresolved,
+    }
+
+
+def _run(provenance: Provenance) -> RunRow:
+    return RunRow(
+        run_id=provenance.run_id, report=provenance.report, edition=provenance.edition, snapshot=provenance.snapshot,
+        study=provenance.study, code=provenance.code, as_of=provenance.as_of.isoformat(), status=provenance.data_status,
+    )  # fmt: skip
+
+
+def _opened(home: Path, digest: str) -> Snapshot:
+    folder = Home.at(home).snapshots / digest
+    if not folder.is_dir():
+        raise DefinitionError(f"snapshot {digest[:12]}: there is none in {folder.parent}; pull first, or ask for latest")
+    return open_snapshot(folder)
+
+
+def _newest(home: Path) -> str:
+    known = Records(Home.at(home).state_url).snapshots()
+    if not known:
+        raise IncompleteDataError(f"no snapshot in {home}; pull first: crps-outcomes run --source ...")
+    return known[-1].digest

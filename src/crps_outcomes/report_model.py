@@ -1,0 +1,162 @@
+"""The report as frozen values: every text formatted, every position worked out, nothing left to compute.
+
+Templates print these objects and decide only where on the page they stand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Run:
+    """A piece of a sentence; strong pieces are set in the heavier weight."""
+
+    text: str
+    is_strong: bool = False
+
+
+@dataclass(frozen=True)
+class Spark:
+    """A small line with its interval band, in points; the large dot is the value the row is about."""
+
+    line: str
+    band: str
+    dot_x: float
+    dot_y: float
+    alt: str
+    width: float = 88
+    height: float = 22
+    kind: Literal["spark"] = "spark"
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A rate with its interval on a scale shared by the rows of a table, in points."""
+
+    at: float
+    low: float
+    high: float
+    grid: tuple[float, ...]
+    alt: str
+    width: float = 96
+    height: float = 11
+    kind: Literal["dot"] = "dot"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table cell. ``tint`` 1 to 5 shades it by size, 0 leaves it white; the text always says the same."""
+
+    text: str
+    sub: str = ""
+    is_big: bool = False
+    tint: int = 0
+    drawing: Spark | Dot | None = None
+
+    @property
+    def plain(self) -> str:
+        """The cell without its drawing, for CSV."""
+        return " ".join(part for part in (self.text, self.sub) if part)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column head with its width in millimetres of the printed page."""
+
+    label: str
+    width_mm: float
+    is_number: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption. Without rows, ``empty`` is printed in its place and it takes no number."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    encoding: str = ""
+    note: str = ""
+    empty: str = "There are no data for this table."
+    style: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with its caption. Without ``svg``, ``empty`` is printed in its place and it takes no number."""
+
+    title: str
+    encoding: str
+    svg: str = ""
+    empty: str = "There are no data for this figure."
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class FlowBox:
+    """One box of the cohort flow, ``top`` below the top of the drawing; ``out``: lines beside the arrow that leaves it,
+    each with its height below ``top``.
+    """
+
+    top: float
+    stage: str
+    label: str
+    count: str
+    out: tuple[tuple[float, str], ...] = ()
+    is_last: bool = False
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The cohort flow; each box counts people."""
+
+    title: str
+    encoding: str
+    boxes: tuple[FlowBox, ...]
+    height: float
+    alt: str
+    empty: str = "The source tells nothing about how people entered the report."
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section: its finding as a heading, and named pieces for the template of the same stem."""
+
+    id: str
+    short: str
+    finding: str
+    lede: str = ""
+    headline: tuple[Run, ...] = ()
+    figures: Mapping[str, Figure | Flow] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    text: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReportModel:
+    """A whole report, ready to print. ``identity`` is the hexadecimal digest the PDF is identified by."""
+
+    report: str
+    title: str
+    subject: str
+    kind: str
+    running: str
+    status: tuple[str, ...]
+    meta: tuple[tuple[str, str], ...]
+    author: str
+    created: str
+    identity: str
+    sections: tuple[Section, ...]
+    lang: str = "en"
+
+    @property
+    def contents(self) -> tuple[Section, ...]:
+        """The sections page 1 points to: all but the summary it is itself."""
+        return self.sections[1:]

@@ -1,0 +1,118 @@
+"""How much of what was planned is on record, and what was refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crps_outcomes.layout import noted, number_columns, row, text_columns
+from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
+from crps_outcomes.numbers import percent, plural
+from crps_outcomes.report_model import Cell, Section, Table
+from crps_outcomes.series import BASELINE
+from crps_outcomes.wording import at, capital, share_in_cell, whole_or_mark, why_hidden
+
+if TYPE_CHECKING:
+    from crps_outcomes.definitions import Measure
+    from crps_outcomes.facts import Estimate, Facts
+    from crps_outcomes.layout import Row
+
+
+#: Percent missing from which a cell of the grid gets its next darker tint.
+MISSING_EDGES = (0, 5, 10, 20, 35)
+STAGES = ("pull", "screen", "tabulate", "score")
+
+
+def completeness(facts: Facts) -> Section:
+    """Values on record of values due, and refused resources by rule."""
+    return Section(
+        id="completeness",
+        short="Completeness and data quality",
+        finding=_finding(facts),
+        lede=(
+            "Due: the visit window has closed, or a value is there already. A visit that is not due yet counts nowhere. "
+            "Nothing is dropped in silence: what is refused is counted with its rule."
+        ),
+        tables={"grid": _grid(facts), "refused": _refused(facts)},
+        text={"pull": (pull_in_words(facts),)},
+    )
+
+
+def completed_at_primary(facts: Facts) -> Estimate:
+    """Scores of the primary measure on record at the primary visit, of those due."""
+    return facts.one("completeness", "completed", measure=facts.primary.id, visit=facts.primary_visit.id)
+
+
+def _finding(facts: Facts) -> str:
+    found = completed_at_primary(facts)
+    name = f"{at(facts.primary_visit)} {facts.primary.short.lower()} scores"
+    if found.n == 0:
+        return f"No {at(facts.primary_visit)} {facts.primary.short.lower()} score is due yet"
+    if found.mark or not found.n:
+        return f"How many {name} are on record is not shown: {why_hidden(found)}"
+    return f"{share_in_cell(found)} {name} that were due are on record ({percent(100 * (found.k or 0) / found.n, found.n)})"
+
+
+# --- grid -----------------------------------------------------------------------------------------------------------
+
+
+def _grid(facts: Facts) -> Table:
+    visits = [(BASELINE, "Start"), *((visit.id, visit.label) for visit in facts.visits)]
+    width = min(19.0, 132.0 / len(visits))
+    rows = tuple(_grid_row(facts, measure, [visit for visit, _ in visits]) for measure in facts.outcome_measures)
+    table = Table(
+        title="Values on record of values due.",
+        encoding="Everyone treated; the darker, the larger the share that is missing.",
+        columns=(
+            *text_columns(("Measure", 174 - width * len(visits))),
+            *number_columns(*((label, width) for _, label in visits)),
+        ),
+        rows=rows if facts.every("completeness", "completed") else (),
+        empty="Nobody was treated, so no value is due.",
+        style="heat",
+    )
+    return noted(table, facts, "Not due: nobody has reached the visit.")
+
+
+def _grid_row(facts: Facts, measure: Measure, visits: list[str]) -> Row:
+    found = [(visit, facts.one("completeness", "completed", measure=measure.id, visit=visit)) for visit in visits]
+    return row(measure.short, *(_grid_cell(e) for _, e in found))
+
+
+def _grid_cell(estimate: Estimate) -> Cell:
+    if not estimate.statistic:
+        return Cell(NOT_APPLICABLE)
+    if estimate.n == 0:
+        return Cell("not due")
+    if estimate.mark or estimate.k is None:
+        return Cell(estimate.mark or NOT_AVAILABLE)
+    missing = 100 * (1 - estimate.k / (estimate.n or 1))
+    return Cell(share_in_cell(estimate), tint=sum(missing > edge for edge in MISSING_EDGES))
+
+
+# --- what was refused -----------------------------------------------------------------------------------------------
+
+
+def _refused(facts: Facts) -> Table:
+    rows = sorted(facts.releasable.rejections.to_dict("records"), key=lambda r: (STAGES.index(r["stage"]), r["rule"]))
+    table = Table(
+        title="Refused, by rule.",
+        encoding="Resources or values that do not count, at the stage that refused them.",
+        columns=(*text_columns(("Rule", 52), ("Meaning", 84), ("Stage", 18)), *number_columns(("n", 20))),
+        rows=tuple(row(r["rule"], capital(r["reason"]), r["stage"], whole_or_mark(r["n"])) for r in rows),
+        empty="Nothing was refused.",
+        style="dense fixed",
+    )
+    return noted(table, facts)
+
+
+def pull_in_words(facts: Facts) -> str:
+    """One sentence on the pull: how much came, of how many types, and whether anything is known to be lacking."""
+    sources = facts.releasable.sources
+    status = {
+        "complete": "Data pull: complete.",
+        "unverified": "Data pull: unverified, because the source did not say how much there should be.",
+    }[facts.provenance.data_status]
+    holes = int((sources["hole"] != "").sum())
+    total = sources["n"]
+    received = "Resources of " if total.isna().any() else f"{plural(int(total.sum()), 'resource')} of "
+    return f"{status} {received}{plural(len(sources), 'type')}, {plural(holes, 'hole')}."

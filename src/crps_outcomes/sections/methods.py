@@ -1,0 +1,221 @@
+"""How the numbers were made, by the rules actually used, and what limits them."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from crps_outcomes.layout import listed, noted, row, text_columns
+from crps_outcomes.numbers import count, fixed, plural
+from crps_outcomes.report_model import Section, Table
+from crps_outcomes.wording import at, better, capital, code_words, marked, system_name, thresholds_in_words
+
+if TYPE_CHECKING:
+    from crps_outcomes.definitions import ListedCode, Measure, Visit
+    from crps_outcomes.facts import Facts
+    from crps_outcomes.layout import Row
+
+
+def methods(facts: Facts) -> Section:
+    """Question, definitions, statistics, limits and code lists, read from the study folder."""
+    example = " It is an example, to be replaced by the clinic's own." if facts.protocol.is_example else ""
+    return Section(
+        id="methods",
+        short="Methods and limits",
+        finding="How the numbers were made, and what limits them",
+        lede=f"Rules of the protocol {facts.protocol.id}, version {facts.protocol.version}.{example}",
+        tables={
+            "question": _question(facts),
+            "measures": _measures(facts),
+            "watched": _watched(facts),
+            "codes": _codes(facts),
+        },
+        text={"rules": _rules(facts), "statistics": _statistics(facts), "limits": _limits(facts)},
+    )
+
+
+# --- the question ---------------------------------------------------------------------------------------------------
+
+
+def _question(facts: Facts) -> Table:
+    table = Table(
+        title="What is estimated.",
+        encoding="The attributes of an estimand; the strategy for each event after the first dose is stated.",
+        columns=text_columns(("Attribute", 44), ("In this report", 130)),
+        rows=tuple(row(*pair) for pair in _attributes(facts)),
+        style="dense fixed",
+    )
+    return noted(table, facts)
+
+
+def _attributes(facts: Facts) -> tuple[tuple[str, str], ...]:
+    plan, first, last = facts.protocol.outcomes, *facts.protocol.baseline.window_days
+    percents = listed(f"{percent}%" for percent in plan.responder_percents)
+    return (
+        (
+            "Population",
+            "Enrolled people with a CRPS diagnosis on record, at least one completed intramuscular session of racemic "
+            f"ketamine, a {facts.primary.short.lower()} score in days {fixed(first, 0)} to {fixed(last, 0)} before that "
+            "session, and at least one score after it",
+        ),
+        ("Treatment", "The intramuscular sessions as delivered; no comparison group"),
+        (
+            "Variable",
+            f"{facts.primary.title}: change from the start at {at(facts.primary_visit)}; then {at(facts.later_visit)}, and "
+            f"{facts.function.short.lower()} beside both",
+        ),
+        ("Summary", f"Mean change; share improved by {percents} or more with both denominators"),
+        (
+            "Further sessions, change of route, nerve block, other treatment, stopping",
+            "Treatment policy: every score counts, whatever was given before it",
+        ),
+        ("Missing score", "Not imputed. Means: people with a score. Shares: also with missing counted as not improved"),
+        ("Death", "Not read from the record"),
+    )
+
+
+# --- measures -------------------------------------------------------------------------------------------------------
+
+
+def _measures(facts: Facts) -> Table:
+    table = Table(
+        title="Outcome measures.",
+        encoding="Where they stand in FHIR, and their rules. A code without a mark is confirmed in a named public source.",
+        columns=text_columns(
+            ("Measure", 26), ("FHIR source", 37), ("Scale and missing rule", 46), ("Matters in one person", 65)
+        ),
+        rows=tuple(_measure_row(measure) for measure in facts.outcome_measures),
+        style="dense fixed",
+    )
+    return noted(table, facts)
+
+
+def _measure_row(measure: Measure) -> Row:
+    low, high = (fixed(edge, 0) for edge in measure.range)
+    rule = f"{low} to {high}, {better(measure)}. Recall: {measure.recall}. {capital(measure.missing_rule)}"
+    return row(measure.short, _source_words(measure), rule, thresholds_in_words(measure.thresholds) or "none declared")
+
+
+def _watched(facts: Facts) -> Table:
+    safety = facts.protocol.safety
+    names = (
+        safety.systolic,
+        safety.diastolic,
+        safety.oxygen_saturation,
+        *safety.liver,
+        facts.protocol.exposure.weight_measure,
+    )
+    measures = [facts.study.measures[name] for name in dict.fromkeys(names)]
+    table = Table(
+        title="Vital signs, liver values and weight.",
+        columns=text_columns(("Measure", 28), ("FHIR source", 98), ("Plausible", 48)),
+        rows=tuple(row(measure.short, _source_words(measure), _plausible(measure)) for measure in measures),
+        style="dense fixed",
+    )
+    return noted(table, facts)
+
+
+def _plausible(measure: Measure) -> str:
+    low, high = (fixed(edge, 0) for edge in measure.range)
+    return f"{low} to {high} {measure.unit_label or measure.unit}"
+
+
+def _source_words(measure: Measure) -> str:
+    codes = []
+    for source in measure.sources:
+        inner = f", component {' or '.join(code_words(code) for code in source.component)}" if source.component else ""
+        codes.append(" or ".join(code_words(code) for code in source.codes) + inner)
+    forms = ["QuestionnaireResponse, scored from its items"] if measure.questionnaires else []
+    return "; ".join([f"Observation: {'; '.join(codes)}" if codes else "", *forms]).strip("; ")
+
+
+# --- rules, statistics, limits --------------------------------------------------------------------------------------
+
+
+def _rules(facts: Facts) -> tuple[str, ...]:
+    exposure, safety = facts.protocol.exposure, facts.protocol.safety
+    first, last = safety.window_minutes
+    return (
+        f"Enrolment: by {SELECTORS[facts.protocol.enrolment.selector]}. Day 0 is the local day of the first intramuscular "
+        f"dose ({facts.protocol.timezone}).",
+        f"Visits: {'; '.join(_visit_words(visit) for visit in facts.visits)}. The value nearest the planned day counts.",
+        f"Start value: the {facts.protocol.baseline.pick} in its window and before the first dose; a later value never "
+        "stands in for it.",
+        f"Sessions: injections within {fixed(exposure.session_gap_hours, 0)} hours. Series: sessions less than "
+        f"{exposure.series_gap_days} days apart. Doses in mg of ketamine base; hydrochloride is divided by "
+        f"{fixed(exposure.hydrochloride_per_base, 4)}; weights up to {exposure.weight_max_age_days} days old.",
+        f"Around sessions: readings {first} to {last} minutes after the injection; before it, up to "
+        f"{safety.pre_dose_minutes} minutes. All cut-offs for vital signs and liver values are unconfirmed.",
+    )
+
+
+SELECTORS = {
+    "group": "membership of a FHIR Group",
+    "research_subject": "ResearchSubject of a study",
+    "episode_of_care": "EpisodeOfCare of a type",
+    "care_plan": "CarePlan of a category",
+}
+
+
+def _visit_words(visit: Visit) -> str:
+    return f"{at(visit)} = day {visit.day} ({visit.window_days[0]} to {visit.window_days[1]})"
+
+
+def _statistics(facts: Facts) -> tuple[str, ...]:
+    hidden = (
+        f"Release edition: counts of 1 to {facts.threshold - 1} are hidden, then further cells until none can be worked out."
+        if facts.is_release
+        else "Internal edition: small cells are shown; it must not leave the service."
+    )
+    return (
+        "Means: t intervals. Shares: Wilson intervals. Rates: exact Poisson intervals. Medians of change: Hodges–Lehmann. "
+        "All intervals are 95%, two-sided unless said otherwise, and none is adjusted for their number.",
+        "Fewer than 10 people: no interval. Fewer than 3: no estimate.",
+        "Response: score at least 30% or 50% better than the start; exactly 30% counts.",
+        hidden,
+        "No hypothesis is tested and no p-value is computed.",
+    )
+
+
+def _limits(facts: Facts) -> tuple[str, ...]:
+    return (
+        "One group and no comparison: pain in CRPS varies, people are often treated at their worst, and later scores then "
+        "tend to be lower whatever is done (regression to the mean).",
+        "People knew what they received. Scores and events are those on record.",
+        "People without a score may differ from those with one; the baseline table and the second denominator show how much "
+        "that could matter.",
+        "Doses were not fixed in advance by chance: dose and response can affect each other.",
+        f"One site, {facts.protocol.site}. Conditions, routes and codes are as the site recorded them.",
+    )
+
+
+# --- code lists -----------------------------------------------------------------------------------------------------
+
+
+def _codes(facts: Facts) -> Table:
+    total = [code for listing in facts.study.codelists.values() for code in listing]
+    unconfirmed = sum(code.state == "unconfirmed" for code in total)
+    table = Table(
+        title="Code lists.",
+        encoding=f"{plural(len(total), 'code')}, {count(unconfirmed)} of them unconfirmed; without a mark a code is confirmed.",
+        columns=text_columns(("List", 24), ("Codes, by what they stand for", 150)),
+        rows=tuple(
+            row(name.replace("_", " "), _codelist_words(codes)) for name, codes in sorted(facts.study.codelists.items())
+        ),
+        style="dense fixed",
+    )
+    return noted(table, facts)
+
+
+def _codelist_words(listing: tuple[ListedCode, ...]) -> str:
+    ordered = sorted(listing, key=lambda code: (code.group, system_name(code.system), code.state, code.code))
+    groups = groupby(ordered, key=lambda code: code.group)
+    return ". ".join(f"{group}: {_code_words([*codes])}" for group, codes in groups)
+
+
+def _code_words(codes: list[ListedCode]) -> str:
+    """Such as "RxNorm 25480, 187832 [unconfirmed]; ATC N01AX03"."""
+    by_system = groupby(codes, key=lambda code: (system_name(code.system), code.state))
+    return "; ".join(
+        marked(f"{system} {', '.join(code.code for code in own)}", state) for (system, state), own in by_system
+    )

@@ -1,0 +1,130 @@
+"""From releasable numbers to a report with every text formatted: sections in the order the report lists them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+from crps_outcomes.errors import DefinitionError
+from crps_outcomes.facts import Facts
+from crps_outcomes.numbers import day, keep_together
+from crps_outcomes.report_model import Figure, Flow, ReportModel, Section
+from crps_outcomes.sections.completeness import completeness
+from crps_outcomes.sections.context import context
+from crps_outcomes.sections.dosing import dosing
+from crps_outcomes.sections.flow import flow
+from crps_outcomes.sections.function import function
+from crps_outcomes.sections.methods import methods
+from crps_outcomes.sections.pain import pain
+from crps_outcomes.sections.participants import participants
+from crps_outcomes.sections.provenance import provenance as provenance_section
+from crps_outcomes.sections.responders import responders
+from crps_outcomes.sections.safety import safety
+from crps_outcomes.sections.summary import summary
+from crps_outcomes.wording import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from crps_outcomes.definitions import ReportDefinition
+    from crps_outcomes.disclosure import Releasable
+    from crps_outcomes.provenance import Provenance
+    from crps_outcomes.study import Study
+
+SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
+    "summary": summary,
+    "flow": flow,
+    "participants": participants,
+    "dosing": dosing,
+    "pain": pain,
+    "responders": responders,
+    "function": function,
+    "safety": safety,
+    "completeness": completeness,
+    "context": context,
+    "methods": methods,
+    "provenance": provenance_section,
+}
+
+EDITIONS = {"internal": "Internal edition: contains small cells", "release": "Release edition"}
+
+
+def compose(releasable: Releasable, study: Study, report: ReportDefinition, provenance: Provenance) -> ReportModel:
+    """The report model: all sections written, tables and figures numbered, nothing left to compute.
+
+    Raises:
+        DefinitionError: the report lists a section that does not exist.
+    """
+    facts = Facts(releasable, study, report, provenance)
+    sections = numbered(_sections(facts))
+    return ReportModel(
+        report=report.id,
+        title=report.title,
+        subject=f"{report.kind} for {report.audience[:1].lower()}{report.audience[1:]}",
+        kind=report.kind,
+        running=f"{report.title} · {report.kind}",
+        status=_status(facts),
+        meta=_meta(facts),
+        author=study.protocol.site,
+        created=provenance.as_of.isoformat(),
+        identity=provenance.identity,
+        sections=sections,
+    )
+
+
+def _sections(facts: Facts) -> Iterator[Section]:
+    for name in facts.report.sections:
+        if name not in SECTIONS:
+            known = ", ".join(SECTIONS)
+            raise DefinitionError(f'reports/{facts.report.id}.toml: sections: no section "{name}"; there are {known}')
+        yield SECTIONS[name](facts)
+
+
+def numbered(sections: Iterator[Section]) -> tuple[Section, ...]:
+    """The sections with figures and tables numbered through the report; what is empty takes no number."""
+    figures, tables = count(1), count(1)
+    return tuple(
+        replace(
+            section,
+            finding=keep_together(section.finding),
+            headline=tuple(replace(run, text=keep_together(run.text)) for run in section.headline),
+            figures={
+                key: replace(item, number=next(figures)) if _is_drawn(item) else item
+                for key, item in section.figures.items()
+            },
+            tables={
+                key: replace(item, number=next(tables)) if item.rows else item for key, item in section.tables.items()
+            },
+        )
+        for section in sections
+    )
+
+
+def _is_drawn(item: Figure | Flow) -> bool:
+    return bool(item.svg if isinstance(item, Figure) else item.boxes)
+
+
+def _status(facts: Facts) -> tuple[str, ...]:
+    """What stands at the foot of every page."""
+    marks = {
+        EDITIONS[facts.releasable.edition]: True,
+        "Synthetic data": facts.protocol.is_synthetic,
+        "Example protocol": facts.protocol.is_example,
+        "Completeness unverified": facts.provenance.data_status == "unverified",
+    }
+    return tuple(mark for mark, holds in marks.items() if holds)
+
+
+def _meta(facts: Facts) -> tuple[tuple[str, str], ...]:
+    data = "synthetic" if facts.protocol.is_synthetic else "real"
+    return (
+        ("Site", facts.protocol.site),
+        ("Data as of", day(facts.provenance.as_of)),
+        ("People treated", counted(facts.n_at("treated"))),
+        ("Data", f"{data}, {facts.provenance.data_status}"),
+        (
+            "Protocol",
+            f"{facts.protocol.id}, version {facts.protocol.version}{' (example)' if facts.protocol.is_example else ''}",
+        ),
+    )

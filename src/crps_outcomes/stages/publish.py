@@ -1,0 +1,135 @@
+"""From a rendered report to one run folder: everything is written under a temporary name and appears by one rename."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from crps_outcomes.errors import PipelineError
+from crps_outcomes.home import private_folder, sync_folder, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from crps_outcomes.disclosure import Releasable
+    from crps_outcomes.home import Home
+    from crps_outcomes.provenance import Provenance
+    from crps_outcomes.report_model import ReportModel, Table
+    from crps_outcomes.stages.render import Rendered
+
+#: What spreadsheet programs read as the start of a formula, with the full-width forms.
+FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
+
+
+def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance, home: Home) -> Path:
+    """The run folder: report.pdf, report.html, tables/*.csv, estimates.csv and provenance.json.
+
+    The same provenance has the same folder. One that holds the same bytes already is kept; the pointer to the current
+    run of this report and edition is set either way.
+
+    Raises:
+        PipelineError: a folder of that name holds other bytes, so the same inputs did not give the same report.
+    """
+    final = home.runs / provenance.run_id
+    files = contents(rendered, model, releasable, provenance)
+    if final.exists():
+        if _read(final) != files:
+            raise PipelineError(
+                f"runs/{final.name}: exists with other bytes; the same inputs should give the same report"
+            )
+    else:
+        _appear(files, final)
+    _point(home.runs, model.report, provenance.edition, final.name)
+    return final
+
+
+def contents(
+    rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance
+) -> dict[str, bytes]:
+    """Every file of the run by its name inside the folder. Names come from our own counters and section names."""
+    files = {
+        "report.pdf": rendered.pdf,
+        "report.html": rendered.html.encode(),
+        "estimates.csv": csv_of_frame(releasable.estimates).encode(),
+        "provenance.json": (json.dumps(provenance.record, indent=2, sort_keys=True) + "\n").encode(),
+    }
+    for section in model.sections:
+        for key, table in section.tables.items():
+            if table.rows:
+                files[f"tables/{table.number:02d}-{section.id}-{key}.csv"] = csv_of_table(table).encode()
+    return files
+
+
+def current(runs: Path, report: str, edition: str) -> Path | None:
+    """The newest published run of a report and edition, or None. Readers ask here and never list the folder."""
+    pointer = runs / _pointer_name(report, edition)
+    return runs / pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+
+
+# --- CSV ------------------------------------------------------------------------------------------------------------
+
+
+def csv_of_table(table: Table) -> str:
+    """A table of the report as it is printed; every cell is text."""
+    return _csv([[column.label for column in table.columns], *([cell.plain for cell in row] for row in table.rows)])
+
+
+def csv_of_frame(frame: pd.DataFrame) -> str:
+    """A frame with its numbers as numbers and its texts as texts; a missing value is an empty field."""
+    records = (["" if pd.isna(value) else value for value in row] for row in frame.itertuples(index=False, name=None))
+    return _csv([[*frame.columns], *records])
+
+
+def _csv(lines: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerows([_harmless(value) for value in line] for line in lines)
+    return out.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """Text that a spreadsheet would run gets an apostrophe in front; numbers stay numbers."""
+    if isinstance(value, str) and value.lstrip(" \u00a0\u3000").startswith(FORMULA_STARTS):
+        return f"'{value}"
+    return value
+
+
+# --- one rename -----------------------------------------------------------------------------------------------------
+
+
+def _appear(files: Mapping[str, bytes], final: Path) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix=".publishing-", dir=final.parent))
+    try:
+        for name, data in files.items():
+            private_folder((scratch / name).parent)
+            write_private(scratch / name, data)
+        scratch.rename(final)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    sync_folder(final.parent)
+
+
+def _point(runs: Path, report: str, edition: str, run_id: str) -> None:
+    pointer = runs / _pointer_name(report, edition)
+    fresh = runs / f".{pointer.name}.new"
+    fresh.unlink(missing_ok=True)
+    write_private(fresh, f"{run_id}\n".encode())
+    fresh.replace(pointer)
+    sync_folder(runs)
+
+
+def _pointer_name(report: str, edition: str) -> str:
+    return f"CURRENT-{report}-{edition}"
+
+
+def _read(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}

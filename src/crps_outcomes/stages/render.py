@@ -1,0 +1,220 @@
+"""From the report model to one HTML file and one PDF of the same template.
+
+The PDF is laid out in a child process that may read the study's templates folder and nothing else: no network, no other
+file, a limit on time and memory. Anything it would have to ignore or fetch stops the render.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote, urlsplit
+
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from crps_outcomes.errors import DefinitionError, PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from crps_outcomes.report_model import ReportModel
+
+SECONDS, MEMORY_BYTES = 300, 4 << 30
+REFUSED = 4
+
+#: Only fonts from the study's folder, whatever the machine has installed: the same pages everywhere.
+FONT_CONFIGURATION = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig><cachedir>{cache}</cachedir></fontconfig>"""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The report as one self-contained HTML file and as PDF."""
+
+    html: str
+    pdf: bytes
+
+
+def render(model: ReportModel, study_root: Path, environment: Mapping[str, str] | None = None) -> Rendered:
+    """HTML and PDF of a report; the same model gives the same bytes.
+
+    Args:
+        model: the report, nothing left to compute.
+        study_root: the study folder, whose ``templates/`` are used.
+        environment: variables the layout engine needs on this machine to be found, if any.
+
+    Raises:
+        PipelineError: the layout engine refused, warned, or did not end in time; nothing was written.
+    """
+    templates = (study_root / "templates").resolve()
+    page = page_html(model, templates)
+    return Rendered(self_contained(page, templates), _lay_out(page, templates, model, environment or {}))
+
+
+# --- HTML -----------------------------------------------------------------------------------------------------------
+
+
+def page_html(model: ReportModel, templates: Path) -> str:
+    """The template filled with the model; style and fonts are linked."""
+    return page_environment(templates).get_template("report.html.j2").render(report=model)
+
+
+def page_environment(templates: Path) -> Environment:
+    """Every text is escaped, a name that does not exist is an error, and only our own drawings pass as markup."""
+    environment = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["drawing"] = Markup
+    return environment
+
+
+def self_contained(page: str, templates: Path) -> str:
+    """The page with style and fonts inside it, so that one file is the whole report.
+
+    Raises:
+        DefinitionError: the template does not link report.css the way it is replaced here.
+    """
+    link = '<link rel="stylesheet" href="report.css">'
+    if page.count(link) != 1:
+        raise DefinitionError(f"templates/report.html.j2: should hold {link} once")
+    css = (templates / "report.css").read_text(encoding="utf-8")
+    inlined = re.sub(r"url\((fonts/[\w.-]+)\)", lambda match: _font_url(templates / match[1]), css)
+    return page.replace(link, f"<style>\n{inlined}</style>")
+
+
+def _font_url(file: Path) -> str:
+    """The unmodified font in the compressed container browsers read."""
+    font = TTFont(file, recalcTimestamp=False)
+    font.flavor = "woff"
+    out = io.BytesIO()
+    font.save(out, reorderTables=None)
+    return f'url(data:font/woff;base64,{base64.b64encode(out.getvalue()).decode()}) format("woff")'
+
+
+# --- PDF, in this process: start the child ----------------------------------------------------------------------------
+
+
+def _lay_out(page: str, templates: Path, model: ReportModel, environment: Mapping[str, str]) -> bytes:
+    task = json.dumps({"html": page, "templates": str(templates), "identity": model.identity})
+    seconds = (date.fromisoformat(model.created) - date(1970, 1, 1)).days * 86_400
+    with tempfile.TemporaryDirectory() as scratch:
+        fonts = Path(scratch) / "fonts.conf"
+        fonts.write_text(FONT_CONFIGURATION.format(cache=scratch), encoding="utf-8")
+        own = {"SOURCE_DATE_EPOCH": str(seconds), "FONTCONFIG_FILE": str(fonts), "HOME": scratch}
+        command = [sys.executable, "-I", "-X", "utf8", "-m", "crps_outcomes.stages.render"]
+        try:
+            done = subprocess.run(  # noqa: S603 - our own interpreter and module
+                command,
+                input=task.encode(),
+                capture_output=True,
+                env={**environment, **own},
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise PipelineError(f"render failed: no PDF after {SECONDS} seconds; a report takes a few") from None
+    if done.returncode:
+        raise PipelineError(f"render failed: {_last_line(done.stderr)}")
+    return done.stdout
+
+
+def _last_line(stderr: bytes) -> str:
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "the layout engine was stopped"
+
+
+# --- PDF, in the child ------------------------------------------------------------------------------------------------
+
+
+def write_pdf(page: str, templates: Path, identity: str) -> bytes:
+    """The finished PDF of a page.
+
+    Raises:
+        PipelineError: the layout engine logged a warning, or the page holds something active.
+    """
+    import weasyprint  # noqa: PLC0415 - in the child only: heavy, and it sets up fonts from the environment
+
+    from crps_outcomes.pdf_finish import finish  # noqa: PLC0415
+
+    said = _Listener()
+    for name in ("weasyprint", "fontTools"):
+        logging.getLogger(name).addHandler(said)
+    document = weasyprint.HTML(string=page, base_url=f"{templates.as_uri()}/", url_fetcher=_fetcher(templates))
+    pdf = document.write_pdf(pdf_variant="pdf/ua-1", pdf_identifier=identity.encode())
+    if said.heard:
+        raise PipelineError(f"the layout engine warned: {'; '.join(sorted(said.heard))}")
+    return finish(pdf)
+
+
+class _Listener(logging.Handler):
+    """Keeps the form of every warning, never its arguments: they may quote the page."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.add(str(record.msg))
+
+
+def _fetcher(templates: Path) -> Any:
+    """Reads files below the templates folder; every other address stops the render."""
+    from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse  # noqa: PLC0415
+
+    class OnlyTemplates(URLFetcher):  # type: ignore[misc] # the interface WeasyPrint asks for
+        def fetch(self, url: str, headers: object = None) -> Any:  # noqa: ARG002
+            parts = urlsplit(url)
+            path = Path(unquote(parts.path)).resolve()
+            if parts.scheme != "file" or parts.netloc or not path.is_relative_to(templates) or not path.is_file():
+                raise FatalURLFetchingError("a page may use files of the templates folder only")
+            kind = {".css": "text/css", ".ttf": "font/ttf"}.get(path.suffix, "application/octet-stream")
+            return URLFetcherResponse(url, path.read_bytes(), {"Content-Type": kind})
+
+    return OnlyTemplates()
+
+
+def _refuse_network(event: str, _arguments: object) -> None:
+    if event.startswith("socket."):
+        raise PipelineError("the layout engine asked for the network; a page needs none")
+
+
+def child() -> None:
+    """Read a task from standard input, write the PDF to standard output; any error is one line and a status."""
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    task = json.load(sys.stdin)
+    sys.addaudithook(_refuse_network)
+    try:
+        pdf = write_pdf(task["html"], Path(task["templates"]), task["identity"])
+    except BaseException as error:  # noqa: BLE001 - the fetcher's refusal is not an Exception
+        _stop(error)
+    sys.stdout.buffer.write(pdf)
+
+
+def _stop(error: BaseException) -> NoReturn:
+    reason = (
+        str(error) if isinstance(error, PipelineError) or "templates folder" in str(error) else type(error).__name__
+    )
+    sys.stderr.write(f"{reason}\n")
+    sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    child()

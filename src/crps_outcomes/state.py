@@ -1,0 +1,160 @@
+"""State: what is remembered between runs, in one database (SQLite in the home folder, or any SQLAlchemy URL).
+
+It holds verdicts by content hash, snapshots and runs. Resources and tables are files; here stand only hashes, counts
+and names. Every object may be used by several threads at once; processes take turns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, delete, func, insert, select
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sqlalchemy.sql.elements import ColumnElement
+
+    from crps_outcomes.snapshot import Manifest
+
+Row = TypeVar("Row")
+
+_METADATA = MetaData()
+_VERDICTS = Table("verdicts", _METADATA, Column("hash", String(64), primary_key=True), Column("verdict", String))
+_SNAPSHOTS = Table(
+    "snapshots",
+    _METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("source_kind", String),
+    Column("completeness", String),
+    Column("pulled_at", String),
+    Column("data_as_of", String),
+    Column("n_resources", Integer),
+    Column("sequence", Integer),
+)
+_RUNS = Table(
+    "runs",
+    _METADATA,
+    Column("run_id", String(80), primary_key=True),
+    Column("report", String),
+    Column("edition", String),
+    Column("snapshot", String(64)),
+    Column("study", String(64)),
+    Column("code", String(64)),
+    Column("as_of", String),
+    Column("status", String),
+)
+_AT_ONCE = 500  # SQLite allows 999 variables in one statement in its older builds
+_PATIENCE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class SnapshotRow:
+    """A snapshot that was published."""
+
+    digest: str
+    source_kind: str
+    completeness: str
+    pulled_at: str
+    data_as_of: str
+    n_resources: int
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A report that was published: its three digests and what asked for it."""
+
+    run_id: str
+    report: str
+    edition: str
+    snapshot: str
+    study: str
+    code: str
+    as_of: str
+    status: str
+
+
+class Verdicts:
+    """The memory of fhir.resources' verdicts: content hash -> "" for valid, else "path: rule"."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+
+    def get_many(self, hashes: Iterable[str]) -> dict[str, str]:
+        """The known verdicts among these hashes."""
+        with self._engine.connect() as connection:
+            return {
+                row.hash: row.verdict
+                for some in _slices(sorted(set(hashes)))
+                for row in connection.execute(select(_VERDICTS).where(_VERDICTS.c.hash.in_(some)))
+            }
+
+    def put_many(self, verdicts: dict[str, str]) -> None:
+        """Remember verdicts; a hash that is known gets the new verdict. All of them or none."""
+        rows = [{"hash": key, "verdict": verdict} for key, verdict in sorted(verdicts.items())]
+        _replace(self._engine, _VERDICTS, rows)
+
+
+class Records:
+    """What was published: snapshots and runs."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+
+    def add_snapshot(self, manifest: Manifest) -> None:
+        """Remember that a pull ended in this snapshot; it becomes the latest, also when the same data came before."""
+        row = SnapshotRow(
+            digest=manifest.digest,
+            source_kind=manifest.source_kind,
+            completeness=manifest.completeness,
+            pulled_at=manifest.pulled_at,
+            data_as_of=manifest.data_as_of,
+            n_resources=sum(entry["count"] for entry in manifest.files.values()),
+        )
+        newest = select(func.coalesce(func.max(_SNAPSHOTS.c.sequence), 0) + 1).scalar_subquery()
+        with self._engine.begin() as connection:
+            connection.execute(delete(_SNAPSHOTS).where(_SNAPSHOTS.c.digest == row.digest))
+            connection.execute(insert(_SNAPSHOTS).values(**vars(row), sequence=newest))
+
+    def snapshots(self) -> tuple[SnapshotRow, ...]:
+        """All snapshots, the one pulled last at the end."""
+        return tuple(SnapshotRow(*row[:-1]) for row in _all(self._engine, _SNAPSHOTS, _SNAPSHOTS.c.sequence))
+
+    def add_run(self, run: RunRow) -> None:
+        """Remember a run under its id."""
+        _replace(self._engine, _RUNS, [vars(run)])
+
+    def runs(self) -> tuple[RunRow, ...]:
+        """All runs, by id."""
+        return tuple(RunRow(*row) for row in _all(self._engine, _RUNS, _RUNS.c.run_id))
+
+
+def _engine(url: str) -> Engine:
+    """An engine whose tables exist. No connection outlives its use, so threads and forks cannot share one."""
+    arguments = {"timeout": _PATIENCE_SECONDS} if url.startswith("sqlite") else {}
+    engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+    with engine.begin() as connection:
+        for table in _METADATA.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+    return engine
+
+
+def _replace(engine: Engine, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put rows in place of those with the same key, in one transaction; plain SQL, the same on every database."""
+    (key,) = table.primary_key.columns
+    with engine.begin() as connection:
+        for some in _slices(rows):
+            connection.execute(delete(table).where(key.in_([row[key.name] for row in some])))
+            connection.execute(insert(table), some)
+
+
+def _all(engine: Engine, table: Table, order: ColumnElement[Any]) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(select(table).order_by(order))]
+
+
+def _slices(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    return (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))

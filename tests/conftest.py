@@ -1,0 +1,30 @@
+"""Prefect's home is a temporary folder before anything imports Prefect: its runs never touch the real one."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+_HOME = tempfile.mkdtemp(prefix="crps-prefect-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+for name in [name for name in os.environ if name.startswith(("PREFECT_", "CRPS_OUTCOMES_"))]:
+    del os.environ[name]
+os.environ |= {
+    "PREFECT_HOME": _HOME,
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
+
+import pytest  # noqa: E402 - the environment comes first
+
+
+@pytest.fixture(scope="session")
+def prefect_server():
+    """One Prefect server for all tests marked ``prefect``; gives the folder of its database."""
+    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - seconds, and only for these tests
+
+    with prefect_test_harness(server_startup_timeout=150):
+        yield

@@ -1,0 +1,228 @@
+"""A report's input for tests: an invented cohort with a plausible response, analysed and disclosed by the pipeline.
+
+Every number is drawn from a fixed seed. No person stands behind any of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from cohort_tables import DAY_0, PAIN, Person, cohort, event, reading, rejected, the_study
+
+from crps_outcomes.facts import Facts
+from crps_outcomes.provenance import Provenance
+from crps_outcomes.stages.analyse import Analysis, analyse
+from crps_outcomes.stages.compose import compose
+from crps_outcomes.stages.disclose import disclose
+from crps_outcomes.tables import DOSES, LEDGER, Tables, build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from crps_outcomes.disclosure import Releasable
+    from crps_outcomes.report_model import ReportModel
+
+AS_OF = date(2026, 6, 12)
+SEED = 20260612
+TERMS = {
+    "Dissociation or perceptual change": 0.16, "Nausea": 0.10, "Dizziness": 0.06, "Sedation beyond 60 minutes": 0.05,
+    "Headache": 0.03, "Injection-site reaction": 0.02, "Vomiting": 0.012, "Distressing emergence reaction": 0.006,
+}  # fmt: skip
+TREATMENTS = {"gabapentinoid": 0.55, "SNRI": 0.3, "NSAID": 0.4, "opioid": 0.35}
+REFUSED = {
+    "duplicate": ("pull", 41), "superseded": ("pull", 18), "not-valid-fhir": ("screen", 7), "status-not-accepted": ("screen", 12),
+    "value-out-of-range": ("tabulate", 3), "unit-unknown": ("tabulate", 5), "not-racemic-ketamine": ("tabulate", 2),
+}  # fmt: skip
+TYPES = ("AdverseEvent", "Condition", "Encounter", "MedicationAdministration", "MedicationRequest", "Observation", "Patient",
+         "Procedure", "QuestionnaireResponse")  # fmt: skip
+
+
+@cache
+def tables(n: int = 64, seed: int = SEED) -> Tables:
+    """The tables of a cohort of ``n`` enrolled people, most of them treated and followed up."""
+    chance = np.random.default_rng([seed, n])
+    people = [_person(chance, number) for number in range(n)]
+    treated = [person for person in people if person.is_treated]
+    made = cohort(
+        people,
+        observations=_readings(chance, treated),
+        events=[*_events(chance, treated), *_treatments(chance, treated)],
+        rejections=_refusals(n),
+        doses=_doses(chance, treated),
+    )
+    return replace(made, ledger=_ledger(n))
+
+
+@cache
+def analysis(n: int = 64) -> Analysis:
+    return analyse(tables(n), the_study(), as_of=AS_OF, not_enrolled={"membership ended": 3, "no patient record": 1})
+
+
+@cache
+def releasable(n: int = 64, edition: str = "internal") -> Releasable:
+    return disclose(analysis(n), tables(n), the_study(), edition)
+
+
+def provenance(edition: str = "internal") -> Provenance:
+    """Digests that say nothing about the running code, so that golden files stay what they are."""
+    return Provenance(
+        snapshot="5" * 64, study="7" * 64, code="c" * 64, as_of=AS_OF, edition=edition, report="evidence",
+        data_status="complete", source_kind="rest", selector="group: im-ketamine-crps",
+        software={"python": "3.11", "weasyprint": "70.0"}, is_synthetic=True,
+    )  # fmt: skip
+
+
+def facts(n: int = 64, edition: str = "internal") -> Facts:
+    return Facts(releasable(n, edition), the_study(), the_study().reports["evidence"], provenance(edition))
+
+
+@cache
+def model(n: int = 64, edition: str = "internal") -> ReportModel:
+    return compose(releasable(n, edition), the_study(), the_study().reports["evidence"], provenance(edition))
+
+
+# --- people ---------------------------------------------------------------------------------------------------------
+
+
+def _person(chance: np.random.Generator, number: int) -> Person:
+    """Pain falls most in the first weeks and comes back in part; function follows it weakly."""
+    start, response = chance.normal(7.1, 1.1), float(chance.beta(1.3, 1.9))
+    lost_from = int(chance.choice([1, 2, 4, 8, 12, 26, 99], p=[0.02, 0.02, 0.03, 0.05, 0.05, 0.08, 0.75]))
+    not_due = frozenset(("week_26",) if number % 6 == 0 else ()) | (
+        frozenset(("week_12",)) if number % 12 == 0 else frozenset()
+    )
+    values = {
+        measure: dict(_course(chance, measure, start, response, lost_from, not_due))
+        for measure in _SCALES | {"pgic": (0, 0)}
+    }
+    has_start = chance.random() > 0.06
+    if not has_start:
+        values[PAIN].pop("baseline", None)
+    return Person(
+        f"s{number:04d}", values, doses_mg=(40.0,) if chance.random() < 0.94 else (), not_due=not_due,
+        weight_kg=float(chance.normal(76, 14)), sex="female" if chance.random() < 0.76 else "male",
+        crps_type=str(chance.choice(["I", "II", "not specified"], p=[0.72, 0.12, 0.16])),
+        age_years=float(int(chance.normal(46, 12))), years_ill=float(chance.gamma(1.6, 2.0)) + 0.2,
+    )  # fmt: skip
+
+
+#: measure -> mean at the start, change of a full response
+_SCALES = {
+    PAIN: (None, -6.0), "promis_physical_function": (34.0, 8.0), "promis_pain_interference": (67.0, -11.0),
+    "phq9": (12.0, -6.0), "gad7": (9.0, -4.0), "eq_vas": (46.0, 26.0),
+}  # fmt: skip
+_SHARE_LEFT = {"week_1": 0.8, "week_2": 0.95, "week_4": 1.0, "week_8": 0.9, "week_12": 0.75, "week_26": 0.5}
+
+
+def _course(
+    chance, measure: str, start: float, response: float, lost_from: int, not_due: frozenset[str]
+) -> Iterator[Any]:
+    low, high = the_study().measures[measure].range
+    middle, full = _SCALES.get(measure, (0, 0))
+    spread = (high - low) * 0.05
+    own = start if middle is None else chance.normal(middle, 2 * spread)
+    if measure != "pgic":
+        yield "baseline", float(np.clip(np.round(own), low, high))
+    for visit, share in _SHARE_LEFT.items():
+        week = int(visit.removeprefix("week_"))
+        if visit in not_due or week >= lost_from or chance.random() < 0.04:
+            continue
+        if measure == "pgic":
+            value = 5 - 4 * response * share + chance.normal(0, 0.6)
+        else:
+            value = own + full * response * share + chance.normal(0, spread)
+        yield visit, float(np.clip(np.round(value), low, high))
+
+
+# --- what happened to them ------------------------------------------------------------------------------------------
+
+
+def _doses(chance: np.random.Generator, people: Sequence[Person]) -> pd.DataFrame:
+    return build(DOSES, (row for person in people for row in _sessions(chance, person)))
+
+
+def _sessions(chance: np.random.Generator, person: Person) -> Iterator[dict[str, Any]]:
+    week, dose = 0.0, float(chance.choice([0.4, 0.5, 0.6]))
+    for session in range(1, int(chance.integers(3, 11)) + 1):
+        at = DAY_0 + timedelta(days=int(week * 7))
+        route = "not recorded" if session == 3 and chance.random() < 0.05 else "im"
+        mg = round(dose * (person.weight_kg or 75), 1)
+        yield {
+            "source_ref": f"MedicationAdministration/{person.id}-{session}", "subject_id": person.id, "given_at": at,
+            "given_on": pd.Timestamp(at.date()), "route": route, "session": session if route == "im" else None,
+            "series": 1 if route == "im" else None, "dose_mg": mg, "mg_per_kg": mg / (person.weight_kg or 75),
+            "weight_kg": person.weight_kg, "dose_basis": "mg",
+            "flags": "weight older than 90 days" if session > 7 else "route not recorded" if route != "im" else "",
+        }  # fmt: skip
+        week += float(chance.choice([0.5, 1, 1, 2, 3]))
+        dose = min(dose + float(chance.choice([0, 0.05, 0.1, 0.2])), 1.4)
+
+
+def _events(chance: np.random.Generator, people: Sequence[Person]) -> Iterator[dict[str, Any]]:
+    number = 0
+    for person in people:
+        for term, rate in TERMS.items():
+            for _ in range(int(chance.poisson(6 * rate))):
+                number += 1
+                severity = str(chance.choice(["mild", "moderate", "severe"], p=[0.7, 0.24, 0.06]))
+                session = int(chance.integers(1, 7))
+                yield event(number, person.id, term, severity=severity, session=session)
+
+
+def _treatments(chance: np.random.Generator, people: Sequence[Person]) -> Iterator[dict[str, Any]]:
+    for number, person in enumerate(people):
+        for term, share in TREATMENTS.items():
+            if chance.random() < share:
+                yield event(
+                    90_000 + number,
+                    person.id,
+                    term,
+                    kind="co-treatment",
+                    source_ref=f"MedicationRequest/{person.id}-{term}",
+                )
+        if chance.random() < 0.2:
+            yield event(0, person.id, "sympathetic block", kind="procedure", source_ref=f"Procedure/{person.id}")
+
+
+def _readings(chance: np.random.Generator, people: Sequence[Person]) -> Iterator[dict[str, Any]]:
+    for place, person in enumerate(people):
+        number = 1000 * (place + 1)
+        if chance.random() < 0.9:
+            start = float(chance.normal(126, 12))
+            for offset, minutes in enumerate((-10, 20, 60)):
+                rise = 0 if minutes < 0 else float(chance.normal(16, 9))
+                yield reading(number + offset, person.id, "systolic_pressure", round(start + rise), minutes)
+                yield reading(
+                    number + 10 + offset, person.id, "diastolic_pressure", round(0.6 * (start + rise)), minutes
+                )
+            yield reading(number + 20, person.id, "oxygen_saturation", round(min(99, chance.normal(96, 2))), 20)
+        if chance.random() < 0.8:
+            at = pd.Timestamp(DAY_0.date()) + pd.Timedelta(days=30)
+            for offset, measure in enumerate(("alt", "ast")):
+                value = float(np.round(chance.lognormal(3.2, 0.4)))
+                yield reading(number + 30 + offset, person.id, measure, value, None, taken_on=at, upper_normal=40.0)
+
+
+def _refusals(n: int) -> list[dict[str, Any]]:
+    rows = []
+    for rule, (stage, many) in REFUSED.items():
+        for number in range(max(1, many * n // 64)):
+            rows.append(
+                rejected(len(rows) + number + 1, rule, stage=stage, resource_ref=f"Observation/{rule}-{number}")
+            )
+    return rows
+
+
+def _ledger(n: int) -> pd.DataFrame:
+    return build(LEDGER, (
+        {
+            "query_id": f"q{place:02d}", "part": 1, "resource_type": name, "asked": 200, "declared": n * (place + 1),
+            "received": n * (place + 1), "distinct": n * (place + 1), "accepted": n * (place + 1), "rejected": 0, "hole": "",
+        }
+        for place, name in enumerate(TYPES)
+    ))  # fmt: skip

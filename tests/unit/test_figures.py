@@ -1,0 +1,121 @@
+"""Figures: readable labels at their shortest and longest, real text, a text alternative, the same bytes every time."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from cohort_tables import the_study
+
+from crps_outcomes import figure_kit as kit
+from crps_outcomes.figures import (
+    Curve,
+    Mark,
+    Panel,
+    Point,
+    Scale,
+    Swimmer,
+    course,
+    cumulative,
+    label_share,
+    small_multiples,
+    swimmers,
+)
+
+WEEKS = (0, 1, 2, 4, 8, 12, 26)
+PAIN, T_SCORE = Scale(0, 10, 1), Scale(20, 85, 1)
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with kit.drawing(the_study().root / "templates"):
+        yield
+
+
+def points(n: int = 64, weeks=WEEKS, mean: float = 5.0, width: float | None = 0.4) -> tuple[Point, ...]:
+    limits = (None, None) if width is None else (mean - width, mean + width)
+    return tuple(Point(w, n, mean, *limits, {10: mean - 2, 25: mean - 1, 75: mean + 1, 90: mean + 2}) for w in weeks)
+
+
+def test_weight_600_is_the_bundled_semibold_file():
+    found = kit.font_manager.findfont(kit.font_manager.FontProperties(family=["Source Sans Pro"], weight=600))
+    assert "SourceSansPro-Semibold" in found
+
+
+@pytest.mark.parametrize("n", [1, 64, 12_345])
+@pytest.mark.parametrize("weeks", [(0, 1), WEEKS])
+@pytest.mark.parametrize("people", [None, (((0, 7.0), (1, 3.0)), ((0, 10.0), (1, 0.0)))])
+def test_the_course_keeps_its_labels_apart(n, weeks, people):
+    svg = course(points(n, weeks), people, PAIN, "course", "alt")
+    assert f">{n:,}</text>" in svg
+
+
+@pytest.mark.parametrize("mean", [0.0, 10.0])
+def test_the_course_reads_at_both_ends_of_the_scale(mean):
+    course(tuple(Point(w, 20, mean, mean, mean) for w in WEEKS), None, PAIN, "course", "alt")
+
+
+def test_means_without_interval_are_drawn_without_bars():
+    assert "95% CI" not in course(points(5, mean=50.0, width=None), None, T_SCORE, "course", "alt")
+
+
+def curve(share_at_0: float, n: int, name: str = "with a score") -> Curve:
+    x = tuple(float(v) for v in range(-20, 101, 5))
+    share = tuple(max(0.0, min(100.0, share_at_0 - v)) for v in x)
+    return Curve(x, share, tuple(max(0, s - 9) for s in share), tuple(min(100, s + 9) for s in share), n, "observed", name)
+
+
+@pytest.mark.parametrize("share", [10.0, 60.0, 130.0])
+def test_the_responder_curve_labels_both_thresholds(share):
+    own = curve(share, 1462)
+    marks = [Mark(float(t), own.share[own.x.index(t)], label_share(own.share[own.x.index(t)], 1462, t, 0, 100)) for t in (30, 50)]
+    svg = cumulative([own, curve(share, 1600, "missing counted as not improved")], marks, "Improvement, at least", "curve", "alt")
+    assert svg.count("improved by") == 2
+    assert "n = 1,600" in svg
+
+
+@pytest.mark.parametrize("many", [1, 4, 6])
+def test_small_multiples_fit_short_and_long_names(many):
+    titles = ["Pain", "Pain interference with daily work", "Fear of pain", "Depression (PHQ-9)", "EQ VAS", "Sleep"]
+    panels = [Panel(title, "higher is better", points(mean=50.0, width=11.7), (20, 85)) for title in titles[:many]]
+    assert small_multiples(panels, "panels", "alt").count("higher is better") == many
+
+
+@pytest.mark.parametrize("many", [1, 12, 70])
+def test_swimmers_fit_one_person_and_seventy(many):
+    rows = [Swimmer(tuple((float(w), 0.5 if w else None) for w in range(1 + i % 9))) for i in range(many)]
+    assert "mg per kg" in swimmers(rows, 26.0, "swimmers", "alt")
+
+
+def test_touching_labels_and_labels_outside_are_refused():
+    figure, axes = kit.canvas(60)
+    axes.annotate("one", (0.5, 0.5), xycoords="axes fraction")
+    axes.annotate("two", (0.51, 0.5), xycoords="axes fraction")
+    with pytest.raises(ValueError, match="overlap"):
+        kit.check_text(figure)
+    figure, axes = kit.canvas(60)
+    axes.annotate("far away", (1.4, 0.5), xycoords="axes fraction")
+    with pytest.raises(ValueError, match="outside"):
+        kit.check_text(figure)
+
+
+def test_the_drawing_is_plain_svg_with_a_text_alternative_and_unique_ids():
+    svg = course(points(), None, PAIN, "course", 'Pain <b>"5"</b> & more')
+    assert "<title>Pain &lt;b&gt;&quot;5&quot;&lt;/b&gt; &amp; more</title>" in svg
+    assert not re.search(r" style=|<style|<metadata|<!--", svg)
+    ids = re.findall(r'\bid="([^"]+)"', svg)
+    assert len(ids) == len(set(ids))
+    assert all(name.startswith("course-") for name in ids)
+    assert svg == course(points(), None, PAIN, "course", 'Pain <b>"5"</b> & more')
+
+
+def test_axes_hold_the_data_and_stay_inside_the_scale():
+    low, high, ticks = kit.nice_range(3.2, 9.7, (0, 10), ticks=4)
+    assert low <= 3.2
+    assert 9.7 <= high <= 10
+    assert ticks == [4.0, 6.0, 8.0, 10.0] or all(low <= tick <= high for tick in ticks)
+    assert kit.nice_range(5, 5, (0, 10))[0] < 5 < kit.nice_range(5, 5, (0, 10))[1]
+
+
+def test_texts_that_would_touch_go_to_another_row():
+    assert kit.rows_without_overlap([0, 14, 28, 100], [20, 20, 20, 20]) == [0, 1, 0, 0]

@@ -1,0 +1,286 @@
+"""A folder of NDJSON: with a manifest every line is accounted for or missed; without one the pull says so."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+from small_cohort import KEPT, cohort, counts, ndjson, newer, observation, protocol, write_folder, write_manifest
+
+from crps_outcomes.errors import IncompleteDataError, NoPatientsError, SourceError
+from crps_outcomes.fhir import folder as folder_module
+from crps_outcomes.fhir import folder_source
+from crps_outcomes.fhir.folder import lines_in
+from crps_outcomes.fhir.unpack import UnpackError
+from crps_outcomes.home import Home
+from crps_outcomes.stages.pull import pull
+
+
+def pulled(folder, **settings):
+    return pull(folder_source(folder), protocol(**settings), Home.at(folder / "home"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "export", cohort())
+
+
+@pytest.fixture(scope="module")
+def digest(tmp_path_factory):
+    return pulled(write_folder(tmp_path_factory.mktemp("clean"), cohort())).snapshot.digest
+
+
+def test_a_listed_folder_is_complete_and_every_line_is_accounted_for(folder):
+    found = pulled(folder)
+    assert (found.state, counts(found)) == ("complete", KEPT)
+    assert found.ledger["received"].sum() == len(cohort())
+    assert (found.ledger["accepted"] + found.ledger["rejected"] == found.ledger["received"]).all()
+    assert (found.snapshot.manifest.pulled_at, found.snapshot.manifest.data_as_of) == (
+        "2026-03-01T12:00:00Z", "2026-02-01",
+    )  # fmt: skip
+
+
+def test_a_folder_without_manifest_is_unverified(tmp_path, digest):
+    found = pulled(write_folder(tmp_path, cohort(), is_listed=False))
+    assert (found.state, found.snapshot.digest) == ("unverified", digest)
+
+
+def test_a_listed_file_without_count_is_unverified(folder):
+    counted = {f"{name}.ndjson": (name, None) for name in {one["resourceType"] for one in cohort()}}
+    write_manifest(folder, counted)
+    assert pulled(folder).state == "unverified"
+
+
+@pytest.mark.parametrize("packing", ["gz", "zst", "one file"])
+def test_how_the_lines_are_packed_does_not_matter(packing, folder, digest):
+    if packing == "one file":
+        for path in folder.glob("*"):
+            path.unlink()
+        (folder / "all.ndjson").write_bytes(ndjson(cohort()))
+    for path in folder.glob("*.ndjson") if packing != "one file" else ():
+        raw = path.read_bytes()
+        packed = gzip.compress(raw) if packing == "gz" else pa.compress(raw, codec="zstd", asbytes=True)
+        path.with_name(f"{path.name}.{packing}").write_bytes(packed)
+        path.unlink()
+    found = pulled(folder)
+    assert found.snapshot.digest == digest
+    assert found.ledger["received"].sum() == len(cohort())
+
+
+def test_long_files_are_read_in_pieces(folder, digest, monkeypatch):
+    monkeypatch.setattr(folder_module, "_LINES_IN_A_PART", 3)
+    found = pulled(folder)
+    assert found.snapshot.digest == digest
+    assert found.ledger.query("resource_type == 'Observation'")["part"].max() == 8
+
+
+def test_duplicates_and_older_versions_are_rejections_under_their_own_rule(tmp_path, digest):
+    first, *others = [one for one in cohort() if one["resourceType"] == "Observation"]
+    rest = [one for one in cohort() if one["resourceType"] != "Observation"]
+    amended = pulled(write_folder(tmp_path / "amended", [*rest, newer(first), first, *others, others[0]]))
+    assert set(amended.snapshot.rejections()["rule"]) == {"duplicate", "superseded"}
+    assert (
+        amended.snapshot.digest
+        == pulled(write_folder(tmp_path / "plain", [*rest, newer(first), *others])).snapshot.digest
+    )
+    assert amended.snapshot.digest != digest
+
+
+def test_nothing_of_anybody_else_is_kept(folder):
+    found = pulled(folder)
+    kept = b"".join(line for name in found.snapshot.types() if name != "Group" for line in found.snapshot.lines(name))
+    stored = b"".join(path.read_bytes() for path in (folder / "home").rglob("*") if path.suffix in {".csv", ".json"})
+    for stranger in (b"Patient/x", b"Patient/d", b'"x-', b"of-others"):
+        assert stranger not in kept + stored
+    assert kept.count(b"Patient/e") == 1  # the Consent that says e withdrew
+    assert b'"e-' not in kept
+
+
+def test_what_names_nobody_belongs_to_nobody(folder, digest):
+    with (folder / "Observation.ndjson").open("ab") as file:
+        file.write(b'{"resourceType":"Observation","id":"whose"}\n')
+    write_manifest(folder, {f"{name}.ndjson": (name, None) for name in {one["resourceType"] for one in cohort()}})
+    assert pulled(folder).snapshot.digest == digest
+
+
+# --- holes ----------------------------------------------------------------------------------------------------------
+
+
+def refused(folder, words):
+    with pytest.raises(IncompleteDataError, match=words):
+        pulled(folder)
+    assert list(Home.at(folder / "home").snapshots.iterdir()) == []
+
+
+def test_one_line_fewer_than_listed_is_a_hole(folder):
+    path = folder / "Observation.ndjson"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    refused(folder, r"Observation.*F36.*declares 24 lines, the file holds 23")
+
+
+def test_one_line_more_than_listed_is_a_hole(folder):
+    with (folder / "Observation.ndjson").open("ab") as file:
+        file.write(b'{"resourceType":"Observation","id":"more"}\n')
+    refused(folder, "F36")
+
+
+def test_every_prefix_of_a_listed_file_is_refused(tmp_path, digest):
+    folder = write_folder(tmp_path, cohort())
+    path = folder / "MedicationAdministration.ndjson"
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        if length == len(whole) - 1:
+            assert pulled(folder).snapshot.digest == digest  # only the last line break is missing
+        else:
+            refused_again(folder)
+
+
+def refused_again(folder):
+    with folder_source(folder).open(("Group",), protocol().pull) as session:
+        assert any(part.hole for part in session.parts)
+
+
+@pytest.mark.parametrize("packing", ["gz", "zst"])
+def test_every_prefix_of_a_packed_file_is_refused_without_a_manifest_too(packing, tmp_path):
+    raw = ndjson([observation(f"o{number}", "a") for number in range(5)])
+    packed = gzip.compress(raw) if packing == "gz" else pa.compress(raw, codec="zstd", asbytes=True)
+    path = tmp_path / f"Observation.ndjson.{packing}"
+    for length in range(1, len(packed)):
+        path.write_bytes(packed[:length])
+        with pytest.raises(UnpackError, match="cut or damaged"):
+            list(lines_in(path))
+
+
+def test_a_missing_file_is_a_hole(folder):
+    (folder / "Observation.ndjson").unlink()
+    refused(folder, "Observation.ndjson.*F37")
+
+
+def test_a_file_the_manifest_does_not_list_is_a_hole(folder):
+    (folder / "Leftover.ndjson").write_bytes(b"")
+    refused(folder, "Leftover.ndjson.*does not list")
+
+
+def test_a_consent_that_cannot_be_read_is_a_hole(folder):
+    path = folder / "Consent.ndjson"
+    path.write_bytes(path.read_bytes().replace(b'"status": "inactive"', b'"status": 5'))
+    refused(folder, "Consent.*F30.*not known who is enrolled")
+
+
+@pytest.mark.parametrize(("more", "words"), [
+    ({"error": [{"type": "OperationOutcome", "url": "errors.ndjson"}]}, "F35 the export reports errors"),
+    ({"error": [{"type": "OperationOutcome", "url": "gone.ndjson"}]}, "F37"),
+    ({"deleted": [{"type": "Bundle", "url": "deleted.ndjson"}]}, "F40"),
+])  # fmt: skip
+def test_what_an_export_says_went_wrong_is_a_hole(more, words, folder):
+    issue = {"severity": "error", "code": "exception", "diagnostics": "Jane Roe"}
+    (folder / "errors.ndjson").write_bytes(ndjson([{"resourceType": "OperationOutcome", "issue": [issue]}]))
+    output = json.loads((folder / "manifest.json").read_text())["output"]
+    listed = {one["url"].rsplit("/", 1)[-1]: (one["type"], one["count"]) for one in output}
+    write_manifest(folder, listed, **({"error": [{"type": "O", "url": "errors.ndjson"}]} | more))
+    refused(folder, words)
+
+
+def test_warnings_of_an_export_are_no_hole(folder, digest):
+    issue = {"severity": "warning", "code": "not-supported"}
+    (folder / "errors.ndjson").write_bytes(ndjson([{"resourceType": "OperationOutcome", "issue": [issue]}]))
+    output = json.loads((folder / "manifest.json").read_text())["output"]
+    listed = {one["url"].rsplit("/", 1)[-1]: (one["type"], one["count"]) for one in output}
+    write_manifest(folder, listed, error=[{"type": "OperationOutcome", "url": "errors.ndjson"}])
+    assert pulled(folder).snapshot.digest == digest
+
+
+@pytest.mark.parametrize("url", ["../secret.ndjson", "..", "a/../../secret.ndjson", "/etc/passwd", "x\u0000.ndjson"])
+def test_a_manifest_never_leads_out_of_its_folder(url, tmp_path):
+    (tmp_path / "secret.ndjson").write_bytes(ndjson(cohort()))
+    inside = tmp_path / "export"
+    inside.mkdir()
+    write_manifest(inside, {})
+    manifest = json.loads((inside / "manifest.json").read_text()) | {
+        "output": [{"type": "Group", "url": url, "count": 1}]
+    }
+    (inside / "manifest.json").write_text(json.dumps(manifest))
+    refused(inside, "F37")
+
+
+# --- lines that are none --------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_is_no_resource_is_a_rejection_and_loses_nothing_else(folder, digest):
+    path = folder / "Observation.ndjson"
+    path.write_bytes(b"not JSON\n" + path.read_bytes() + b'{"resourceType":"Observation"}\n')
+    write_manifest(folder, {f"{name}.ndjson": (name, None) for name in {one["resourceType"] for one in cohort()}})
+    found = pulled(folder)
+    unreadable = found.snapshot.rejections().query("rule == 'unreadable'")
+    assert found.snapshot.digest == digest
+    assert sorted(unreadable["resource_ref"]) == [
+        "Observation/Observation.ndjson line 1", "Observation/Observation.ndjson line 26",
+    ]  # fmt: skip
+    assert found.ledger["received"].sum() == len(cohort()) + 2
+
+
+def test_blank_lines_and_a_missing_last_line_break_are_fine(folder, digest):
+    path = folder / "Observation.ndjson"
+    path.write_bytes(b"\n\r\n" + path.read_bytes().replace(b"\n", b"\r\n\n").rstrip())
+    assert pulled(folder).snapshot.digest == digest
+
+
+WEIGHED = """
+import resource, sys, time
+from pathlib import Path
+from crps_outcomes.fhir.folder import lines_in
+from crps_outcomes.fhir.unpack import UnpackError
+before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+try:
+    list(lines_in(Path(sys.argv[1])))
+except UnpackError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, time.process_time() - started)
+"""
+
+
+def test_a_bomb_is_refused_soon_and_in_little_memory(tmp_path):
+    bomb = tmp_path / "Observation.ndjson.gz"
+    with gzip.open(bomb, "wb") as file:
+        for _ in range(256):
+            file.write(b" " * (1 << 20))
+    done = subprocess.run([sys.executable, "-c", WEIGHED, bomb], check=True, capture_output=True, text=True)
+    words, numbers = done.stdout.splitlines()
+    megabytes, seconds = (float(one) for one in numbers.split())
+    assert "100 times its size" in words
+    assert (megabytes < 64, seconds < 2) == (True, True)
+
+
+def test_an_endless_line_is_refused(tmp_path):
+    path = tmp_path / "Observation.ndjson"
+    path.write_bytes(b"x" * (11 << 20))
+    with pytest.raises(UnpackError, match="a line longer than 10 MB"):
+        list(lines_in(path))
+
+
+# --- sources that are none ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"output": []}', '{"transactionTime": "yesterday", "output": []}'])
+def test_a_manifest_that_is_none_is_a_source_error(text, tmp_path):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(SourceError, match=r"manifest\.json"):
+        pulled(tmp_path)
+
+
+def test_a_folder_that_is_none_is_a_source_error(tmp_path):
+    with pytest.raises(SourceError, match="no such folder"):
+        pull(folder_source(tmp_path / "none"), protocol(), Home.at(tmp_path))
+    with pytest.raises(SourceError, match=r"no \.ndjson"):
+        pull(folder_source(tmp_path), protocol(), Home.at(tmp_path / "home"))
+
+
+def test_a_folder_about_nobody_is_an_error_of_its_own(tmp_path):
+    strangers = [one for one in cohort() if one["resourceType"] != "Group"]
+    with pytest.raises(NoPatientsError):
+        pulled(write_folder(tmp_path, strangers))

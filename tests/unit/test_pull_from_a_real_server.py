@@ -1,0 +1,93 @@
+"""Against SEKMET, a FHIR server we did not write: the same counts from server and folder, and as another client counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from fhirpy import SyncFHIRClient
+from small_cohort import KEPT, cohort, counts, newer, observation, protocol, write_folder
+
+from crps_outcomes.demo_server import serve
+from crps_outcomes.fhir import folder_source, open_source
+from crps_outcomes.home import Home
+from crps_outcomes.stages.pull import pull
+
+pytestmark = pytest.mark.server
+
+# Enough Observations for several pages, one of them amended, and one without the status FHIR requires.
+RESOURCES = [
+    *cohort(),
+    *(observation(f"more-{number:03d}", "abc"[number % 3], number % 11) for number in range(300)),
+    newer(observation("more-000", "a", 7)),
+    {"resourceType": "Observation", "id": "no-status", "subject": {"reference": "Patient/a"}},
+]
+OWN = protocol(page_size=40, patients_per_query=2)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """(base URL, NDJSON folder, server folder) of a loaded server."""
+    folder = write_folder(tmp_path_factory.mktemp("export"), RESOURCES)
+    data = tmp_path_factory.mktemp("server")
+    with serve(folder, data) as base:
+        yield base, folder, data
+
+
+def test_server_and_folder_give_the_same_counts_and_the_server_one_digest(served, tmp_path):
+    base, folder, _ = served
+    first, second = (pull(open_source(base), OWN, Home.at(tmp_path)) for _ in range(2))
+    read = pull(folder_source(folder), OWN, Home.at(tmp_path))
+    assert counts(first) == counts(read) == KEPT | {"Observation": 313}
+    assert first.snapshot.digest == second.snapshot.digest
+    assert (first.state, read.state) == ("complete", "complete")
+    assert first.enrolment == read.enrolment
+
+
+def test_another_client_counts_the_same(served, tmp_path):
+    base, _, _ = served
+    found = SyncFHIRClient(base).resources("Observation").search(patient="a,b,c").limit(50).fetch_all()
+    own = pull(open_source(base), protocol(page_size=50, patients_per_query=1), Home.at(tmp_path))
+    assert len(found) == counts(own)["Observation"]
+    assert sum(one["valueQuantity"]["value"] == 7 for one in found if one["id"] == "more-000") == 1
+
+
+def test_a_cohort_that_is_loaded_is_not_loaded_again(served, tmp_path):
+    _, folder, _ = served
+    said = []
+    with serve(folder, tmp_path, progress=said.append) as base:
+        first = _count(base)
+    assert said[-1] == f"Loading the demo server: {len(RESOURCES)} of {len(RESOURCES)} resources"
+    said.clear()
+    with serve(folder, tmp_path, progress=said.append) as base:
+        assert (_count(base), said) == (first, [])
+    assert first == sum(one["resourceType"] == "Observation" for one in RESOURCES) - 1  # one stands in two versions
+
+
+def _count(base):
+    return httpx.get(f"{base}/Observation?_summary=count").json()["total"]
+
+
+def test_the_server_dies_with_the_program_that_started_it(served, tmp_path):
+    _, folder, _ = served
+    program = (
+        "import os, sys; from pathlib import Path; from crps_outcomes.demo_server import serve\n"
+        "with serve(Path(sys.argv[1]), Path(sys.argv[2])) as base:\n"
+        "    print(base, flush=True); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", program, folder, tmp_path], check=False, capture_output=True, text=True
+    )
+    base = killed.stdout.strip()
+    assert base.startswith("http://127.0.0.1:")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"{base}/metadata", timeout=2)
+        except httpx.HTTPError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the server outlived its parent by 20 s")

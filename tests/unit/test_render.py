@@ -1,0 +1,236 @@
+"""Rendering: the same bytes twice, accessible, from the study's own files only, and every text escaped."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+from dataclasses import fields, replace
+from html.parser import HTMLParser
+
+import page
+import pikepdf
+import pytest
+from cohort_tables import the_study
+from jinja2 import StrictUndefined, UndefinedError
+from report_fixture import model
+
+from crps_outcomes.errors import DefinitionError, PipelineError
+from crps_outcomes.pdf_finish import finish, refuse_active
+from crps_outcomes.report_model import Cell
+from crps_outcomes.stages import render as stage
+from crps_outcomes.stages.render import Rendered, page_environment, page_html, render, self_contained
+
+ROOT = the_study().root
+TEMPLATES = ROOT / "templates"
+HOSTILE = (
+    "<script>alert(1)</script>", "</title><img src=x onerror=alert(1)>", '"><svg/onload=alert(1)>', "{{ 7 * 7 }}",
+    "{% include 'report.css' %}", "<style>@import 'https://evil.example'</style>", "&lt;b&gt;", "]]><b>", "javascript:alert(1)",
+    "' onmouseover='x", "url(file:///etc/passwd)", "<!-- -->", "\u202ereversed",
+)  # fmt: skip
+
+
+class Outline(HTMLParser):
+    """Elements, ids and the svgs without a title of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.svg_titles: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag == "svg":
+            self.svg_titles.append("")
+
+    def handle_data(self, data):
+        if self.tags[-1:] == ["title"] and self.svg_titles:
+            self.svg_titles[-1] += data
+
+
+@pytest.fixture(scope="module")
+def report() -> Rendered:
+    return render(model(), ROOT)
+
+
+@pytest.fixture(scope="module")
+def file(report, tmp_path_factory):
+    path = tmp_path_factory.mktemp("render") / "report.pdf"
+    path.write_bytes(report.pdf)
+    return path
+
+
+def tool(*command: object) -> str:
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True).stdout
+
+
+# --- the PDF --------------------------------------------------------------------------------------------------------
+
+
+def test_rendering_again_gives_the_same_bytes(report):
+    assert render(model(), ROOT) == report
+
+
+def test_the_pdf_passes_every_rule_of_pdf_ua_1(file):
+    checked = page.validate_pdf(str(file), profile="ua1")
+    assert checked.is_compliant, checked
+
+
+def test_the_pdf_uses_the_bundled_fonts_and_no_other(file):
+    names = {line.split()[0].split("+")[-1] for line in tool("pdffonts", file).splitlines()[2:]}
+    assert names
+    assert all(name.startswith(("Source-Sans-Pro", "Source-Serif-Pro", "SourceSansPro", "SourceSerifPro")) for name in names)
+
+
+def test_every_page_says_that_the_data_are_synthetic_and_which_edition_it_is(file):
+    pages = tool("pdftotext", "-layout", file, "-").rstrip("\f").split("\f")
+    assert 8 <= len(pages) <= 13
+    for text in pages:
+        assert "Synthetic data" in text
+        assert "Internal edition: contains small cells" in text
+
+
+def test_page_one_holds_headline_results_plain_words_limits_and_contents(file):
+    first = tool("pdftotext", "-l", 1, file, "-")
+    assert all(words in first for words in ("Key results", "In plain words", "What this report cannot tell you", "Methods and limits"))
+
+
+def test_table_heads_have_their_scope_and_links_are_printable(file):
+    with pikepdf.open(file) as document:
+        heads = [o for o in document.objects if isinstance(o, pikepdf.Dictionary) and o.get("/S") == "/TH" and "/A" in o]
+        assert {str(head.A.Scope) for head in heads} == {"/Column", "/Row"}
+        assert len(document.Root.StructTreeRoot.IDTree.Names) == 2 * sum("/ID" in head for head in heads)
+        links = [a for p in document.pages for a in p.get("/Annots", ())]
+        assert {str(link.Dest) for link in links} == {section.id for section in model().contents}
+        assert all(int(link.F) & 4 for link in links)
+        assert "/Filter" not in document.Root.Metadata.stream_dict
+
+
+def test_the_document_is_dated_by_the_data_not_by_the_clock(file):
+    said = tool("pdfinfo", "-isodates", file)
+    assert "CreationDate:    2026-06-12" in said
+    assert "Title:           Intramuscular ketamine" in said
+
+
+# --- the HTML -------------------------------------------------------------------------------------------------------
+
+
+def test_the_html_is_one_file_that_asks_for_nothing(report):
+    outside = re.findall(r"""(?:src|href)=["'](?!#)[^"']*|url\((?!data:|#)[^)]*|@import[^;]*""", report.html)
+    assert outside == []
+
+
+@pytest.mark.parametrize("edition", ["internal", "release"])
+@pytest.mark.parametrize("n", [2, 64])
+def test_every_drawing_has_a_text_alternative_and_every_id_is_unique(n, edition):
+    if (n, edition) == (2, "release"):
+        pytest.skip("too few people for a release edition")
+    outline = Outline(page_html(model(n, edition), TEMPLATES))
+    assert all(outline.svg_titles)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert outline.tags.count("h1") == 1
+
+
+def test_no_text_of_the_data_becomes_markup():
+    clean, dirty = (Outline(page_html(with_text(text), TEMPLATES)).tags for text in ("harmless", " ".join(HOSTILE)))
+    assert clean == dirty
+    page_text = page_html(with_text("{{ 7 * 7 }}"), TEMPLATES)
+    assert "{{ 7 * 7 }}" in page_text
+
+
+def with_text(text: str):
+    """The report with a text in every place that a template prints."""
+    def table(own):
+        rows = tuple(tuple(replace(cell, text=text) if not cell.drawing else cell for cell in row) for row in own.rows)
+        return replace(own, title=text, encoding=text, note=text, empty=text, rows=rows or ((Cell(text),) * len(own.columns),))
+
+    def section(own):
+        return replace(
+            own, finding=text, lede=text, short=text, headline=tuple(replace(run, text=text) for run in own.headline),
+            tables={key: table(item) for key, item in own.tables.items()},
+            figures={key: replace(item, title=text, encoding=text) for key, item in own.figures.items()},
+            text={key: tuple(text for _ in item) for key, item in own.text.items()},
+        )  # fmt: skip
+
+    own = model()
+    return replace(own, title=text, kind=text, author=text, subject=text, running=text, status=(text,), meta=((text, text),),
+                   sections=tuple(section(item) for item in own.sections))  # fmt: skip
+
+
+def test_texts_are_escaped_and_a_missing_one_is_an_error():
+    environment = page_environment(TEMPLATES)
+    assert environment.autoescape is True
+    assert environment.undefined is StrictUndefined
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(model()) if field.name not in {"report", "identity"}])
+def test_a_page_without_one_of_its_parts_is_not_printed(name):
+    class Lacking:
+        def __getattr__(self, asked: str):
+            if asked == name:
+                raise AttributeError(asked)
+            return getattr(model(), asked)
+
+    with pytest.raises((UndefinedError, AttributeError)):
+        page_environment(TEMPLATES).get_template("report.html.j2").render(report=Lacking())
+
+
+def test_a_template_that_links_its_style_otherwise_is_refused():
+    with pytest.raises(DefinitionError, match="should hold"):
+        self_contained("<html></html>", TEMPLATES)
+
+
+# --- what the layout engine may not do ------------------------------------------------------------------------------
+
+
+FETCHES = {
+    "an outside picture": '<img alt="x" src="https://evil.example/a.png">',
+    "a file of the machine": '<img alt="x" src="file:///etc/hostname">',
+    "a way out of the folder": '<img alt="x" src="../mappings/protocol.toml">',
+    "data inside the page": '<img alt="x" src="data:image/png;base64,AAAA">',
+    "an outside style": '<link rel="stylesheet" href="http://127.0.0.1:9/x.css">',
+    "an outside font": "<style>@font-face { font-family: x; src: url(https://evil.example/x.ttf) }</style><p>x</p>",
+    "an attachment": '<link rel="attachment" href="file:///etc/hostname">',
+}
+
+
+@pytest.mark.parametrize("what", FETCHES)
+def test_the_layout_engine_fetches_nothing_but_the_studys_files(what):
+    with pytest.raises(PipelineError, match="templates folder only"):
+        lay_out(f'<html lang="en"><head><title>t</title></head><body>{FETCHES[what]}</body></html>')
+
+
+def test_a_warning_of_the_layout_engine_stops_the_render():
+    style = '<link rel="stylesheet" href="report.css">'
+    with pytest.raises(PipelineError, match="warned"):
+        lay_out(f'<html lang="en"><head><title>t</title>{style}</head><body style="colour: red">x</body></html>')
+
+
+def lay_out(text: str) -> bytes:
+    return stage._lay_out(text, TEMPLATES, model(), {})
+
+
+def test_a_render_that_takes_too_long_is_stopped(monkeypatch):
+    monkeypatch.setattr(stage, "SECONDS", 0.01)
+    with pytest.raises(PipelineError, match="no PDF after"):
+        lay_out("<html></html>")
+
+
+@pytest.mark.parametrize("key", ["/OpenAction", "/AA"])
+def test_a_pdf_that_does_something_is_refused(key):
+    document = pikepdf.new()
+    document.add_blank_page()
+    document.Root[key] = pikepdf.Dictionary(S=pikepdf.Name.JavaScript, JS="app.alert(1)")
+    out = io.BytesIO()
+    document.save(out)
+    with pytest.raises(PipelineError, match="JavaScript"):
+        finish(out.getvalue())
+
+
+def test_a_plain_pdf_is_not_refused():
+    document = pikepdf.new()
+    document.add_blank_page()
+    refuse_active(document)

@@ -1,0 +1,179 @@
+"""Safety: what counts as an event, which readings belong to a session, and what the denominators are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pandas as pd
+import pytest
+from cohort_tables import AS_OF, DAY_0, cohort, event, reading, the_study, with_pain
+
+from crps_outcomes.analysis.cohort import Cohort
+from crps_outcomes.analysis.safety import dose_thirds, safety
+from crps_outcomes.analysis.vital_signs import pre_dose_readings, window_readings
+
+SYSTOLIC, DIASTOLIC, OXYGEN = "systolic_pressure", "diastolic_pressure", "oxygen_saturation"
+
+
+def people(n: int, *, sessions: int = 1, first: int = 1):
+    return [with_pain(first + i, 8, 5, doses_mg=(40.0,) * sessions) for i in range(n)]
+
+
+def rows_of(listed, **more) -> pd.DataFrame:
+    """The safety rows by statistic, measure and group."""
+    frame = pd.DataFrame(safety(Cohort(cohort(listed, **more), the_study(), AS_OF)))
+    return frame.set_index(["statistic", "measure", "group"]).sort_index()
+
+
+# --- events -------------------------------------------------------------------------------------------------------
+
+
+def test_events_are_counted_per_100_sessions_and_people_once():
+    events = [
+        event(1, "p0001", "nausea"),
+        event(2, "p0001", "nausea"),
+        event(3, "p0002", "headache", severity="severe"),
+    ]
+    found = rows_of(people(10, sessions=3), events=events)
+    assert found.loc[("per_100_sessions", "", "nausea"), ["k", "n"]].tolist() == [2, 30]
+    assert found.loc[("per_100_sessions", "", "any"), "estimate"] == pytest.approx(10.0)
+    assert found.loc[("per_100_sessions", "", "any severe"), "k"] == 1
+    assert found.loc[("people", "", "nausea"), ["k", "n"]].tolist() == [1, 10]
+    assert found.loc[("people", "", "any"), ["k", "n"]].tolist() == [2, 10]
+
+
+def test_an_event_before_the_first_dose_is_not_an_event_of_the_treatment():
+    before = DAY_0 - timedelta(hours=1)
+    events = [
+        event(1, "p0001", "the day before", onset_on=pd.Timestamp("2025-01-05"), onset_at=None),
+        event(2, "p0001", "an hour before", onset_at=before),
+        event(3, "p0001", "some time that day", onset_at=None),
+        event(4, "p0001", "no date", onset_at=None, onset_on=None),
+    ]
+    found = rows_of(people(10), events=events)
+    assert set(found.loc["per_100_sessions"].index.get_level_values("group")) == {
+        "any", "any severe", "some time that day", "no date",
+    }  # fmt: skip
+
+
+def test_a_term_that_sounds_like_one_of_ours_keeps_apart():
+    found = rows_of(people(10), events=[event(1, "p0001", "any"), event(2, "p0002", "serious")])
+    assert found.loc[("per_100_sessions", "", "any"), "k"] == 2
+    assert found.loc[("per_100_sessions", "", "any (term of the site)"), "k"] == 1
+
+
+def test_no_serious_event_among_twenty_still_allows_almost_fourteen_percent():
+    row = rows_of(people(20)).loc[("serious", "", "serious")]
+    assert (row["k"], row["n"], row["estimate"]) == (0, 20, 0.0)
+    assert row["upper"] == pytest.approx(13.91, abs=0.005)
+    assert row["method"] == "share of people, one-sided exact 95 % upper limit"
+
+
+def test_serious_events_are_counted_and_so_are_the_people():
+    events = [event(i, "p0001", "nausea", is_serious=True) for i in range(3)] + [
+        event(9, "p0002", "nausea", is_serious=None)
+    ]
+    found = rows_of(people(10), events=events)
+    assert found.loc[("serious", "", "serious"), ["k", "n"]].tolist() == [3, 10]
+    assert found.loc[("people", "", "serious"), ["k", "n"]].tolist() == [1, 10]
+
+
+# --- vital signs ----------------------------------------------------------------------------------------------------
+
+
+def test_the_window_is_open_at_the_injection_and_closed_at_its_end():
+    readings = [
+        reading(1, "p0001", SYSTOLIC, 120, 0), reading(2, "p0001", SYSTOLIC, 150, 120),
+        reading(3, "p0001", SYSTOLIC, 190, 120.1), reading(4, "p0001", SYSTOLIC, 110, -30),
+        reading(5, "p0001", SYSTOLIC, 200, -61), reading(6, "p0001", SYSTOLIC, 220, None),
+    ]  # fmt: skip
+    one = Cohort(cohort(people(1), observations=readings), the_study(), AS_OF)
+    assert window_readings(one, SYSTOLIC).to_dict("records") == [
+        {"subject_id": "p0001", "session": 1, "highest": 150.0, "lowest": 150.0}
+    ]
+    assert pre_dose_readings(one, SYSTOLIC)["last"].tolist() == [120.0]  # at the very moment of the injection
+
+
+def test_a_reading_belongs_to_the_session_it_follows_and_to_nobody_else():
+    week = 7 * 24 * 60
+    readings = [reading(1, "p0001", SYSTOLIC, 140, week + 30), reading(2, "p0002", SYSTOLIC, 130, 30)]
+    one = Cohort(cohort(people(2, sessions=2), observations=readings), the_study(), AS_OF)
+    found = window_readings(one, SYSTOLIC)[["subject_id", "session", "highest"]]
+    assert found.to_numpy().tolist() == [["p0001", 2, 140.0], ["p0002", 1, 130.0]]
+
+
+def test_sessions_without_readings_are_not_in_the_denominator_and_are_counted_as_missing():
+    readings = [
+        reading(1, "p0001", SYSTOLIC, 120, -10), reading(2, "p0001", SYSTOLIC, 165, 40),
+        reading(3, "p0002", SYSTOLIC, 150, 40), reading(4, "p0003", SYSTOLIC, 118, -10),
+        reading(5, "p0001", OXYGEN, 89.9, 20), reading(6, "p0002", OXYGEN, 90, 20),
+    ]  # fmt: skip
+    found = rows_of(people(4), observations=readings)
+    assert found.loc[("monitored", SYSTOLIC, ""), ["k", "n"]].tolist() == [1, 4]
+    assert found.loc[("at_least", SYSTOLIC, "160"), ["k", "n", "n_missing"]].tolist() == [1, 2, 2]
+    assert found.loc[("peak_rise", SYSTOLIC, ""), ["n", "n_missing"]].tolist() == [1, 3]
+    assert found.loc[("monitored", OXYGEN, ""), ["k", "n"]].tolist() == [2, 4]
+    assert found.loc[("below", OXYGEN, "90"), ["k", "n", "n_missing"]].tolist() == [1, 2, 2]
+    assert found.loc[("at_least", DIASTOLIC, "100"), "reason"] == "nobody in the denominator"
+
+
+def test_the_peak_rise_is_the_highest_after_minus_the_last_before():
+    readings = []
+    for person in range(1, 13):
+        name = f"p{person:04d}"
+        readings += [
+            reading(10 * person, name, SYSTOLIC, 100, -50), reading(10 * person + 1, name, SYSTOLIC, 120, -5),
+            reading(10 * person + 2, name, SYSTOLIC, 140 + person, 30), reading(10 * person + 3, name, SYSTOLIC, 125, 90),
+        ]  # fmt: skip
+    row = rows_of(people(12), observations=readings).loc[("peak_rise", SYSTOLIC, "")]
+    assert row["estimate"] == pytest.approx(20 + 6.5)
+    assert row["lower"] < row["estimate"] < row["upper"]
+    assert "sessions" in row["method"]
+
+
+def test_a_session_whose_instant_nobody_knows_is_not_watched():
+    tables = cohort(people(3), observations=[reading(1, "p0001", SYSTOLIC, 140, 30)])
+    dateless = replace(
+        tables,
+        doses=tables.doses.assign(given_at=pd.Series(pd.NaT, index=tables.doses.index, dtype="datetime64[us, UTC]")),
+    )
+    rows = pd.DataFrame(safety(Cohort(dateless, the_study(), AS_OF)))
+    watched = rows[(rows["statistic"] == "monitored") & (rows["measure"] == OXYGEN)]
+    assert watched[["k", "n"]].to_numpy().tolist() == [[0, 3]]
+
+
+# --- liver ----------------------------------------------------------------------------------------------------------
+
+
+def test_liver_values_count_after_the_first_dose_and_against_the_limit_of_their_source():
+    days = 24 * 60
+    readings = [
+        reading(1, "p0001", "alt", 130, 10 * days, upper_normal=40), reading(2, "p0002", "alt", 120, 10 * days, upper_normal=40),
+        reading(3, "p0003", "alt", 500, -10, upper_normal=40), reading(4, "p0004", "alt", 500, 10 * days),
+        reading(5, "p0002", "alt", 30, 20 * days, upper_normal=40),
+    ]  # fmt: skip
+    row = rows_of(people(5), observations=readings).loc[("liver_above", "alt", "")]
+    assert row[["k", "n", "n_missing"]].tolist() == [1, 2, 3]
+    assert "above 3 times the upper limit of normal" in row["method"]
+
+
+# --- by dose --------------------------------------------------------------------------------------------------------
+
+
+def test_thirds_never_split_equal_doses():
+    doses = pd.Series([0.5] * 5 + [0.7] * 5 + [0.9] * 5, dtype="Float64")
+    assert dose_thirds(doses).value_counts().to_dict() == {"lowest third": 5, "middle third": 5, "highest third": 5}
+    equal = dose_thirds(pd.Series([0.5, 0.5, 0.5, None], dtype="Float64"))
+    assert equal.tolist() == ["lowest third"] * 3 + ["not known"]
+
+
+def test_thirds_make_up_all_sessions_and_carry_only_events_of_a_session():
+    listed = [with_pain(i, 8, 5, doses_mg=(30.0 + i,)) for i in range(30)]
+    events = [event(1, "p0029", "nausea"), event(2, "p0029", "nausea", session=None)]
+    found = rows_of(listed, events=events).loc["by_dose"]
+    assert found["n"].sum() == 30
+    assert found["k"].sum() == 1
+    assert found.loc[("", "highest third"), "k"] == 1
+    assert found.loc[("", "lowest third"), "method"].endswith("exploratory")
+    assert found.loc[("", "not known"), "reason"] == "no session in this group"
