@@ -39,6 +39,8 @@ def nightly_outcomes(params: NightlyParams) -> list[str]:
     study = settings.study(params)
     digest = pull(home, study, settings.source(os.environ, params.source))
     basis = pipeline.basis(home, study, digest, params.as_of)
+    progress.current()("Screening, tabulating and scoring")
     parts = derive.map(home, basis, list(range(pipeline.partitions(home, basis))))
     parts.result()
+    progress.current()("Making the report")
     return [str(report(home, basis, name, params.edition)) for name in params.reports]

@@ -12,7 +12,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from crps_outcomes import pipeline, settings
+from crps_outcomes import pipeline, progress, settings
 from crps_outcomes.params import ReportParams  # noqa: TC001 - Prefect reads the annotations at run time
 
 STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "log_prints": False, "retries": 0}
@@ -27,6 +27,8 @@ def outcomes_report(params: ReportParams) -> list[str]:
     home = settings.home(os.environ, params.home)
     study = settings.study(params)
     basis = pipeline.basis(home, study, params.snapshot, params.as_of)
+    progress.current()("Screening, tabulating and scoring")
     parts = derive.map(home, basis, list(range(pipeline.partitions(home, basis))))
     parts.result()
+    progress.current()("Making the report")
     return [str(report(home, basis, name, params.edition)) for name in params.reports]

@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from crps_outcomes import derive
 from crps_outcomes.deployments import FLOWS, read
-from crps_outcomes.errors import IncompleteDataError, NoPatientsError, SourceError
+from crps_outcomes.errors import IncompleteDataError, NoPatientsError, PipelineError, SourceError
 from crps_outcomes.params import NightlyParams, ReportParams
 from crps_outcomes.study import load, locate
 from crps_outcomes.synthetic import Options, generate, write_ndjson
@@ -110,8 +111,8 @@ def test_on_a_day_before_anybody_was_enrolled_there_is_no_report(prefect_server,
         nightly(NightlyParams(source=str(tmp_path / "source"), home=str(tmp_path / "home"), as_of="1999-01-01"))
 
 
-def test_no_patient_data_stay_with_the_scheduler(api, tmp_path, capfd):
-    """A good night, a bad one, and a report on demand, with a mark in every name and free text of the source."""
+def test_no_patient_data_stay_with_the_scheduler(api, tmp_path, capfd, monkeypatch):
+    """A good night, two bad ones, and a report on demand, with a mark in every name and free text of the source."""
     home, good, bad = (str(tmp_path / name) for name in ("home", "good", "bad"))
     marked_cohort(Path(good))
     marked_cohort(Path(bad))
@@ -122,12 +123,19 @@ def test_no_patient_data_stay_with_the_scheduler(api, tmp_path, capfd):
     (again,) = flow_at("flows/outcomes_report.py:outcomes_report")(ReportParams(home=home))
     with pytest.raises(IncompleteDataError):
         nightly(NightlyParams(source=bad, home=home))
+    monkeypatch.setattr(derive, "derive_partition", _fails_with_a_value)  # a mapped task: its error crosses a future
+    with pytest.raises(PipelineError, match="unforeseen ValueError"):
+        nightly(NightlyParams(source=good, home=home))
 
     assert folder == again
     assert (Path(folder) / "report.pdf").stat().st_size > 0
     assert places_of(CANARY, database(), Path(os.environ["PREFECT_HOME"])) == []
     assert CANARY not in "".join(capfd.readouterr())
     assert places_of("nightly-outcomes", database()) != []  # the search does find what is there
+
+
+def _fails_with_a_value(plan, number, verdicts):
+    raise ValueError(f"could not convert {CANARY}")
 
 
 def marked_cohort(folder: Path) -> None:
@@ -151,7 +159,8 @@ def _marked(resource: dict) -> dict:
 def database() -> Path:
     from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
 
-    return Path(str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value().get_secret_value()).split(":///")[1])
+    address = PREFECT_SERVER_DATABASE_CONNECTION_URL.value()
+    return Path(getattr(address, "get_secret_value", lambda: address)().split(":///")[1])
 
 
 def places_of(word: str, database: Path, folder: Path | None = None) -> list[str]:

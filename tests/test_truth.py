@@ -11,7 +11,6 @@ import statistics
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pytest
 
 from crps_outcomes import derive
@@ -25,6 +24,8 @@ from crps_outcomes.synthetic import Options, generate, population_truth, write_n
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pandas as pd
 
 STUDY = load(locate())
 SEEDS = range(1, 21)

@@ -14,7 +14,7 @@ from collections import Counter
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, NamedTuple, ParamSpec
 
 import typer
 from rich.console import Console
@@ -108,9 +108,12 @@ def demo(
 
     started = time.monotonic()
     with _prefect(home := _home(out), is_verbose=verbose) as ready, progress.shown() as tell:
-        folder = _synthesize(patients, seed, home.root / "demo" / f"cohort-{patients}-{seed}", load(locate()))
-        with serve(folder, home.root / "demo" / "server", progress=tell) as address:
-            runs = _report(NightlyParams(source=address, edition=edition, home=str(home.root)), ready)
+        tell("Inventing patients")
+        cohort = _synthesize(patients, seed, home.root / "demo" / f"cohort-{patients}-{seed}", load(locate()))
+        with serve(cohort.folder, home.root / "demo" / "server", progress=tell) as address:
+            tell("Waiting for the scheduler")
+            wanted = {"source": address, "edition": edition, "home": str(home.root), "as_of": cohort.ends_on}
+            runs = _report(parse(NightlyParams, wanted), ready)
     typer.echo(f"{patients} synthetic patients, from nothing to report in {time.monotonic() - started:.0f} s")
     _show(runs)
 
@@ -127,8 +130,8 @@ def synthesize(
 
     Example: [bold]crps-outcomes synthesize --patients 200 --seed 1 --out build/cohort[/bold]
     """
-    folder = _synthesize(patients, seed, out, load(locate(study)))
-    typer.echo(str(folder.resolve()))
+    cohort = _synthesize(patients, seed, out, load(locate(study)))
+    typer.echo(str(cohort.folder.resolve()))
 
 
 @app.command(epilog=_CODES)
@@ -201,11 +204,19 @@ def _report(params: NightlyParams, ready: Callable[[], None]) -> list[Path]:
     return [Path(folder) for folder in orchestration.run_flow(locate() / file, function, params, ready)]
 
 
-def _synthesize(patients: int, seed: int, folder: Path, study: Study) -> Path:
+class _Cohort(NamedTuple):
+    """Invented people on disk, and the last day of their data: a server dates what it stores by its own clock."""
+
+    folder: Path
+    ends_on: str
+
+
+def _synthesize(patients: int, seed: int, folder: Path, study: Study) -> _Cohort:
     from crps_outcomes.synthetic import Options, generate, write_ndjson  # noqa: PLC0415 - only two commands need it
 
-    write_ndjson(generate(Options(patients=patients, seed=seed), study), folder)
-    return folder
+    options = Options(patients=patients, seed=seed)
+    write_ndjson(generate(options, study), folder)
+    return _Cohort(folder, options.ends_on.isoformat())
 
 
 def _offer(token_file: Path | None) -> None:

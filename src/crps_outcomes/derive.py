@@ -7,7 +7,8 @@ second report on the same data derives nothing, and a killed run goes on where i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,6 @@ from crps_outcomes.tables import SCHEMAS, Tables, finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import date
     from pathlib import Path
 
     from crps_outcomes.enrolment import Enrolment
@@ -103,13 +103,19 @@ def partition_tables(plan: Plan, number: int, verdicts: Verdicts) -> dict[str, p
 
 
 def enrolled_people(snapshot: Snapshot, study: Study, as_of: date) -> Enrolment:
-    """Who counts, by the protocol's selector, from what the snapshot holds."""
+    """Who counts, by the protocol's selector, from what the snapshot holds.
+
+    Memberships are judged on the day of the pull, as the pull did; who joined after ``as_of`` is not active yet.
+    """
     held = {
         name: [fhir.decode(name, raw) for raw in snapshot.lines(name)]
         for name in (*SELECTOR_TYPES[study.protocol.enrolment.selector], "Patient", "Consent")
         if name in snapshot.types()
     }
-    return enrol(held, study.protocol, as_of=as_of)
+    enrolment = enrol(held, study.protocol, as_of=date.fromisoformat(snapshot.manifest.pulled_on))
+    later = {subject for subject, since in enrolment.enrolled.items() if since is not None and since > as_of}
+    kept = {subject: since for subject, since in enrolment.enrolled.items() if subject not in later}
+    return replace(enrolment, enrolled=kept, n_inactive=enrolment.n_inactive + len(later))
 
 
 def partition_of(subject: str, partitions: int) -> int:

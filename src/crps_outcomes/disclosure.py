@@ -200,13 +200,17 @@ def protect(layout: Layout) -> Page:
     given_up: list[tuple[str, frozenset[str]]] = []
     for leak in layout.small:
         while not is_safe(page, leak, evidence):
-            victim = _cheapest(page, leak)
-            if victim is None:
-                page = _without_marks(page, leak)
-                continue
-            rows = layout.rows_of[victim] - page.hidden.keys()
-            given_up.append((leak, rows))
-            page = page.hiding(rows, PROTECTING)
+            victim = _cheapest(page, leak, only_near=True)
+            if victim is None and is_safe(bare := _without_marks(page, leak), leak, evidence):
+                page = bare
+            elif victim := victim or _cheapest(page, leak, only_near=False):
+                rows = layout.rows_of[victim] - page.hidden.keys()
+                given_up.append((leak, rows))
+                page = page.hiding(rows, PROTECTING)
+            else:
+                raise DisclosureError(
+                    "small counts can be worked out whatever is hidden; the release edition needs more people"
+                )
     return _restored(page, given_up, evidence)
 
 
@@ -225,13 +229,9 @@ def _restored(page: Page, given_up: Sequence[tuple[str, frozenset[str]]], eviden
 
 
 def _without_marks(page: Page, leak: str) -> Page:
-    """The page without the rows whose marks, taken together, would give a count away."""
+    """The page without the rows around a leak whose marks, taken together, could give it away."""
     near = set(chain.from_iterable(one.names for one in page.layout.sums_of.get(leak, ()))) | {leak}
-    rows = {row for name in near for row in page.layout.rows_of.get(name, ()) if row in page.marked}
-    if not rows:
-        raise DisclosureError(
-            "small counts can be worked out whatever is hidden; the release edition needs more people"
-        )
+    rows = (row for name in near for row in page.layout.rows_of.get(name, ()) if row in page.marked)
     return replace(page, hidden={**page.hidden, **dict.fromkeys(rows, LEFT_OUT)})
 
 
@@ -254,8 +254,11 @@ def _small_rests(layout: Layout) -> Iterator[str]:
             yield row
 
 
-def _cheapest(page: Page, leak: str) -> str | None:
-    """The published quantity whose hiding helps the leak at the least cost to the reader, nearest ones first."""
+def _cheapest(page: Page, leak: str, *, only_near: bool) -> str | None:
+    """The published quantity whose hiding helps the leak at the least cost to the reader.
+
+    Near are those in a sum with the leak itself; else the nearest there are in any chain of sums.
+    """
     near = {leak}
     while True:
         touching = {one for name in near for one in page.layout.sums_of.get(name, ())}
@@ -264,7 +267,7 @@ def _cheapest(page: Page, leak: str) -> str | None:
         if candidates:
             return min(candidates, key=lambda name: (_cost(page, name), page.layout.truth[name], name))
         wider = near | (names & page.unknown)
-        if wider == near:
+        if wider == near or only_near:
             return None
         near = wider
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crps_outcomes.facts import Step
     from crps_outcomes.figures import Point
 
-BOX_STEP, BOX_HEIGHT, LINE_HEIGHT, OUT_CHARACTERS = 53.0, 37.0, 13.0, 50
+BOX_STEP, BOX_HEIGHT, LINE_HEIGHT, OUT_CHARACTERS = 48.0, 34.0, 12.0, 50
 
 
 def spark(points: Sequence[Point], week: float, alt: str) -> Spark | None:
@@ -104,4 +104,4 @@ def _left(step: Step) -> tuple[tuple[float, str], ...]:
     if step.n_left == 0:
         return ()
     lines = textwrap.wrap(f"{capital(step.reason or 'left')}: n = {counted(step.n_left)}", OUT_CHARACTERS)
-    return tuple((BOX_HEIGHT + 11 + LINE_HEIGHT * i, line) for i, line in enumerate(lines))
+    return tuple((BOX_HEIGHT + 10 + LINE_HEIGHT * i, line) for i, line in enumerate(lines))

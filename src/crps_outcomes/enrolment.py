@@ -126,10 +126,15 @@ def withdrawn(consents: Sequence[fhir.Consent], timezone: str) -> frozenset[str]
     latest: dict[str, tuple[str, str, bool]] = {}
     for consent in consents:
         subject = fhir.id_in(consent.patient, "Patient")
-        if subject and consent.status in _DECIDED:
+        if subject and consent.status in _DECIDED and not _is_advance_directive(consent):
             decision = (*_when(consent.date_time, timezone), _refuses(consent))
             latest[subject] = max(latest.get(subject, decision), decision)
     return frozenset(subject for subject, (_, _, refuses) in latest.items() if refuses)
+
+
+def _is_advance_directive(consent: fhir.Consent) -> bool:
+    """A decision about care near death says nothing about the use of data."""
+    return any(coding.code == "adr" for coding in consent.scope.coding)
 
 
 def _when(text: str, timezone: str) -> tuple[str, str]:

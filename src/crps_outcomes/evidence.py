@@ -52,5 +52,6 @@ def published(root: Path) -> tuple[PublishedStudy, ...]:
 
 
 def typeset(text: str) -> str:
-    """The quoted text with a true minus sign and plus-minus sign; words and numbers stay as they are."""
-    return re.sub(r"(?<![\w.)])-(?=\d)", MINUS, text.replace("+/-", "±"))
+    """The quoted text with true minus, plus-minus and quotation marks; words and numbers stay as they are."""
+    marked = re.sub(r'"([^"]*)"', "\u201c\\1\u201d", text.replace("+/-", "±"))
+    return re.sub(r"(?<![\w.)])-(?=\d)", MINUS, marked)

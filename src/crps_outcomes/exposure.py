@@ -74,6 +74,8 @@ class Pharmacy:
 def read_administration(given: fhir.MedicationAdministration, pharmacy: Pharmacy, weights: Weights) -> Row | Rejection:
     """One DOSES row without session and series, or the rule that refused the administration."""
     medication = _medication(given, pharmacy)
+    if medication is None:
+        return Rejection(given.ref, "medication-missing")
     substance = _substance(medication, pharmacy.study)
     if substance:
         return Rejection(given.ref, substance)
@@ -106,15 +108,15 @@ def read_administration(given: fhir.MedicationAdministration, pharmacy: Pharmacy
 # --- the drug -----------------------------------------------------------------------------------------------------
 
 
-def _medication(given: fhir.MedicationAdministration, pharmacy: Pharmacy) -> fhir.Medication:
-    """The Medication an administration names: inline, contained or referenced; an empty one when it cannot be found."""
+def _medication(given: fhir.MedicationAdministration, pharmacy: Pharmacy) -> fhir.Medication | None:
+    """The Medication an administration names: inline, contained or referenced; None when it cannot be found."""
     if given.medication_codeable_concept is not None:
         return fhir.Medication(code=given.medication_codeable_concept)
     reference = given.medication_reference or fhir.Reference()
     if reference.reference.startswith("#"):
         inner = (one for one in given.contained if one.get("id") == reference.reference[1:])
-        return next((msgspec.convert(one, fhir.Medication) for one in inner), fhir.Medication())
-    return pharmacy.medications.get(fhir.id_in(reference, "Medication"), fhir.Medication())
+        return next((msgspec.convert(one, fhir.Medication) for one in inner), None)
+    return pharmacy.medications.get(fhir.id_in(reference, "Medication"))
 
 
 def _substance(medication: fhir.Medication, study: Study) -> str:

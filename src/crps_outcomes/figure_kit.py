@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
 from contextlib import contextmanager
 from functools import lru_cache
@@ -78,15 +79,17 @@ def direct_labels(figure: Figure, axes: Axes, labels: Sequence[Label], gap_pt: f
     per_unit = axes.get_position().height * figure.get_figheight() * 72 / float(np.ptp(axes.get_ylim()))
     ordered = sorted(labels, key=lambda label: label[1])
     wanted = [label[1] * per_unit for label in ordered]
-    for (text, y, colour, weight), shift in zip(ordered, np.subtract(apart(wanted, gap_pt), wanted), strict=True):
+    low, high = (edge * per_unit for edge in axes.get_ylim())
+    at = apart(wanted, gap_pt, low, high - gap_pt / 2)
+    for (text, y, colour, weight), shift in zip(ordered, np.subtract(at, wanted), strict=True):
         axes.annotate(
             text, (1, y), (dx_pt, shift), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
             color=colour, weight=weight, size=9 if weight == 700 else None, annotation_clip=False,
         )  # fmt: skip
 
 
-def apart(wanted: Sequence[float], gap: float) -> list[float]:
-    """Sorted positions pushed apart until neighbours are at least ``gap`` away from each other."""
+def apart(wanted: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf) -> list[float]:
+    """Sorted positions pushed apart until neighbours keep ``gap``, inside ``low`` to ``high`` as far as there is room."""
     at = list(wanted)
     for _ in range(60):
         for i in range(len(at) - 1):
@@ -94,6 +97,10 @@ def apart(wanted: Sequence[float], gap: float) -> list[float]:
             if short > 0:
                 at[i] -= short / 2
                 at[i + 1] += short / 2
+    for i in reversed(range(len(at))):
+        at[i] = min(at[i], high if i == len(at) - 1 else at[i + 1] - gap)
+    for i in range(len(at)):
+        at[i] = max(at[i], low if i == 0 else at[i - 1] + gap)
     return at
 
 

@@ -6,6 +6,7 @@ Each function is called inside `figure_kit.drawing` and returns inline SVG whose
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 JITTER = 0.22  # of a tenth of the scale, so that equal whole scores do not hide each other
 LEFT_PT, RIGHT_PT = 30.0, 96.0
-PANEL_PT = 116.0
+PANEL_PT = 106.0
 LABEL_STEP, LABEL_TOP = 8.0, 92.0  # of the percent scale of the responder curve
 
 
@@ -73,14 +74,13 @@ Line = tuple[tuple[float, float], ...]
 
 def course(points: Sequence[Point], people: Sequence[Line] | None, scale: Scale, key: str, alt: str) -> str:
     """Scores by week: one thin line per person (``people``), or quantile bands where there are none; mean and interval."""
-    figure, axes = canvas(height_pt=290)
+    figure, axes = canvas(height_pt=252)
     span = scale.high - scale.low
     labels = _people(axes, people, scale, points) if people else _bands(axes, points)
     _mean_line(axes, points)
     ticks = nice_range(scale.low, scale.high, (scale.low, scale.high), ticks=5)[2]
     axes.set(xlim=(-0.5, points[-1].week + 0.5), ylim=(scale.low, scale.high + 0.03 * span), yticks=ticks)
-    _week_axis(axes, [point.week for point in points])
-    _n_below(axes, points)
+    _week_axis(axes, points)
     settle(figure, axes, LEFT_PT, RIGHT_PT)
     direct_labels(figure, axes, labels + _last_mean(points[-1], scale.decimals, 0.02 * span))
     return inline_svg(figure, key, alt)
@@ -92,7 +92,9 @@ def _people(axes: Axes, people: Sequence[Line], scale: Scale, points: Sequence[P
     jitter = np.random.default_rng(1).uniform(-most, most, len(people))
     for shift, line in zip(jitter, people, strict=True):
         weeks, scores = np.array(line, float).T
-        axes.plot(weeks, np.clip(scores + shift, scale.low, scale.high), color=PERSON, lw=0.5, alpha=0.32)
+        axes.plot(
+            weeks, np.clip(scores + shift, scale.low, scale.high), color=PERSON, lw=0.5, alpha=0.32, clip_on=False
+        )
     for q in (25, 75):
         _quantile_line(axes, points, q)
     words = ("Thin lines: one person", f"each, moved up to {fixed(most, 2)}", "to keep them apart")
@@ -143,29 +145,27 @@ def _last_mean(last: Point, decimals: int, offset: float) -> list[Label]:
     return labels
 
 
-def _week_axis(axes: Axes, weeks: Sequence[float], label: str = "Weeks since first dose") -> None:
-    axes.set_xticks(weeks, [_week(week) for week in weeks])
+def _week_axis(axes: Axes, points: Sequence[Point]) -> None:
+    """Weeks below the axis with n under each; where two would touch, only the first is named (all are in the table)."""
+    per_week = (WIDTH_PT - LEFT_PT - RIGHT_PT) / (points[-1].week + 1)
+    named = _spread([p.week for p in points], 12 / per_week)
+    axes.set_xticks(named, [_week(week) for week in named])
     axes.tick_params(axis="x", length=0, pad=6)
-    axes.set_xlabel(label)
-
-
-def _week(week: float) -> str:
-    return "0" if week == 0 else fixed(week, 0 if week == int(week) else 1)
-
-
-def _n_below(axes: Axes, points: Sequence[Point]) -> None:
-    """N under every week, in a second row where two would touch."""
-    width_pt, span = WIDTH_PT - LEFT_PT - RIGHT_PT, points[-1].week + 1
-    at = [(p.week + 0.5) / span * width_pt for p in points]
-    rows = rows_without_overlap(at, [4.2 * len(str(p.n)) for p in points])
-    for p, row in zip(points, rows, strict=True):
+    axes.set_xlabel("Weeks since first dose")
+    known = [p for p in points if p.week in named]
+    rows = rows_without_overlap([p.week * per_week for p in known], [4.2 * len(f"{p.n:,}") for p in known])
+    for p, row in zip(known, rows, strict=True):
         axes.annotate(
-            f"{p.n:,}", (p.week, 0), (0, -31 - 10 * row), xycoords=("data", "axes fraction"),
-            textcoords="offset points", ha="center", va="top",
+            f"{p.n:,}", (p.week, 0), (0, -31 - 10 * row), xycoords=("data", "axes fraction"), textcoords="offset points",
+            ha="center", va="top",
         )  # fmt: skip
     axes.annotate(
         "n", (0, 0), (-6, -31), xycoords="axes fraction", textcoords="offset points", ha="right", va="top", weight=600
     )
+
+
+def _week(week: float) -> str:
+    return "0" if week == 0 else fixed(week, 0 if week == int(week) else 1)
 
 
 # --- cumulative responders ------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class Mark:
 def cumulative(curves: Sequence[Curve], marks: Sequence[Mark], axis_label: str, key: str, alt: str) -> str:
     """Step curves of the share improved by at least x: the first with its band and labelled thresholds, others dashed."""
     first, *others = curves
-    figure, axes = canvas(height_pt=216)
+    figure, axes = canvas(height_pt=206)
     axes.fill_between(first.x, first.lower, first.upper, step="pre", color=BLUE, alpha=0.12, lw=0)
     for other in others:
         axes.step(other.x, other.share, where="pre", color=MUTED, lw=0.9, ls=(0, (4, 3)))
@@ -227,9 +227,16 @@ def _thresholds(axes: Axes, marks: Sequence[Mark], curve: Curve) -> None:
     heights = apart([min(top, highest) for top in tops], LABEL_STEP)
     lowest = min([0.0, *heights])
     for mark, height in zip(rising, heights, strict=True):
-        axes.annotate(
-            mark.label, (mark.at, height - lowest), (4, 3), textcoords="offset points", weight=600, size=8.4, va="bottom"
-        )
+        _threshold_label(axes, mark, height - lowest)
+
+
+def _threshold_label(axes: Axes, mark: Mark, height: float) -> None:
+    low, high = axes.get_xlim()
+    is_right = (mark.at - low) / (high - low) > 0.6
+    axes.annotate(
+        mark.label, (mark.at, height), (-4 if is_right else 4, 3), textcoords="offset points", weight=600, size=8.4,
+        va="bottom", ha="right" if is_right else "left",
+    )  # fmt: skip
 
 
 def _name_curves(axes: Axes, first: Curve, others: Sequence[Curve]) -> None:
@@ -274,7 +281,7 @@ def small_multiples(panels: Sequence[Panel], key: str, alt: str, columns: int = 
         cell, left = WIDTH_PT / columns, 24.0
         axes = figure.add_axes((
             (column * cell + left) / WIDTH_PT, 1 - (row + 1) * PANEL_PT / height + 18 / height,
-            (cell - left - 14) / WIDTH_PT, 70 / height,
+            (cell - left - 14) / WIDTH_PT, 60 / height,
         ))  # fmt: skip
         _panel(axes, panel, last_week)
     return inline_svg(figure, key, alt)
@@ -290,7 +297,13 @@ def _panel(axes: Axes, panel: Panel, last_week: float) -> None:
     weeks = _spread([p.week for p in panel.points], last_week / 7)
     axes.set_xticks(weeks, [_week(week) for week in weeks])
     axes.annotate(
-        panel.title, (0, 1), (-20, 17), xycoords="axes fraction", textcoords="offset points", weight=600, size=8.4
+        textwrap.shorten(panel.title, 34, placeholder=" …"),
+        (0, 1),
+        (-20, 17),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        weight=600,
+        size=8.4,
     )
     axes.annotate(panel.direction, (0, 1), (-20, 7), xycoords="axes fraction", textcoords="offset points", color=MUTED)
 
@@ -316,16 +329,24 @@ class Swimmer:
 
 def swimmers(people: Sequence[Swimmer], last_week: float, key: str, alt: str) -> str:
     """One row per person from first to last session, longest at the top; dot area grows with mg per kg."""
-    row = min(8.6, 205.0 / len(people))
+    row = min(8.6, 138.0 / len(people))
     figure, axes = canvas(height_pt=max(row * len(people) + 34, 92.0))
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")
     largest = max((dose for person in people for _, dose in person.sessions if dose), default=1.0)
     for y, person in enumerate(people):
         weeks = [week for week, _ in person.sessions]
-        axes.plot([weeks[0], weeks[-1]], [y, y], color="#dbe2e9", lw=row * 0.42, solid_capstyle="round", zorder=2)
+        axes.plot(
+            [weeks[0], weeks[-1]],
+            [y, y],
+            color="#dbe2e9",
+            lw=row * 0.42,
+            solid_capstyle="round",
+            zorder=2,
+            clip_on=False,
+        )
         areas = [_area(dose, largest, row) for _, dose in person.sessions]
-        axes.scatter(weeks, [y] * len(weeks), s=areas, color=BLUE, alpha=0.8, lw=0, zorder=3)
+        axes.scatter(weeks, [y] * len(weeks), s=areas, color=BLUE, alpha=0.8, lw=0, zorder=3, clip_on=False)
     axes.set(xlim=(-0.6, last_week + 0.6), ylim=(len(people) - 0.4, -0.6), yticks=[])
     axes.set_xticks(range(0, int(last_week) + 1, 2 if last_week <= 16 else 4))
     axes.set_xlabel("Weeks since first dose")

@@ -37,7 +37,9 @@ def noted(table: Table, facts: Facts, *words: str) -> Table:
 
     Columns must fit the text width; a wider table would be cut off in print.
     """
-    assert sum(column.width_mm for column in table.columns) <= TEXT_WIDTH_MM + 0.01, "the columns of a table add up to more than the text width"
+    assert sum(column.width_mm for column in table.columns) <= TEXT_WIDTH_MM + 0.01, (
+        "the columns of a table add up to more than the text width"
+    )
     texts = (cell.plain for line in table.rows for cell in line)
     return replace(table, note=sentences(*words, explain(texts, facts.threshold)))
 

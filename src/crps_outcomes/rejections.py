@@ -38,6 +38,7 @@ RULES: dict[str, tuple[str, str]] = {
     "date-missing": ("tabulate", "no date"),
     "date-too-coarse": ("tabulate", "a month or year where a day is needed"),
     "same-value-twice": ("tabulate", "the same value of the same moment under another id"),
+    "medication-missing": ("tabulate", "an administration of a Medication the source does not hold"),
     "not-ketamine": ("tabulate", "an administration of another drug"),
     "not-racemic-ketamine": ("tabulate", "esketamine: never pooled with racemic ketamine"),
     "dose-missing": ("tabulate", "an administration without a dose"),

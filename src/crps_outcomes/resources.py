@@ -130,6 +130,7 @@ class Provision(Element, frozen=True):
 
 class Consent(Resource, frozen=True):
     status: str = ""
+    scope: CodeableConcept = CodeableConcept()
     patient: Reference = Reference()
     date_time: str = ""
     provision: Provision = Provision()

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from crps_outcomes.marks import NO_INTERVAL, NOT_APPLICABLE, NOT_AVAILABLE, PROTECTED
 from crps_outcomes.numbers import count, fixed, interval, people, percent, with_interval
@@ -105,11 +103,6 @@ def counted(n: int | None, mark: str = PROTECTED) -> str:
     return mark if n is None else count(n)
 
 
-def whole_or_mark(value: Any) -> str:
-    """A count of a frame as text; a missing one is a hidden one."""
-    return counted(None if pd.isna(value) else int(value))
-
-
 def counted_people(n: int | None) -> str:
     return "a hidden number of people" if n is None else people(n)
 
@@ -141,7 +134,7 @@ def explain(texts: Iterable[str], threshold: int) -> str:
         PROTECTED: "[c]: hidden so that a small count cannot be worked out.",
         NOT_AVAILABLE: "[x]: not available.",
         NOT_APPLICABLE: "[z]: does not apply.",
-        NO_INTERVAL: "No interval: fewer than 10 people.",
+        NO_INTERVAL: "No interval: fewer than 10 people, or all values are equal.",
     }
     return " ".join(words for mark, words in meanings.items() if mark in joined)
 
@@ -155,8 +148,10 @@ def sentences(*parts: str) -> str:
 
 
 def capital(text: str) -> str:
-    """The text with its first letter in upper case; nothing else changes."""
-    return text[:1].upper() + text[1:]
+    """The text with its first letter in upper case, but for names such as fhir.resources, and a printer's apostrophe."""
+    first, _, _ = text.partition(" ")
+    start = text if "." in first.rstrip(".") else text[:1].upper() + text[1:]
+    return start.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
 
 
 def at(visit: Visit) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -89,6 +89,15 @@ def model(n: int = 64, edition: str = "internal") -> ReportModel:
 # --- people ---------------------------------------------------------------------------------------------------------
 
 
+class Story(NamedTuple):
+    """What happens to one person: first pain score, response from 0 to 1, week from which nothing is heard, visits to come."""
+
+    start: float
+    response: float
+    lost_from: int
+    not_due: frozenset[str]
+
+
 def _person(chance: np.random.Generator, number: int) -> Person:
     """Pain falls most in the first weeks and comes back in part; function follows it weakly."""
     start, response = chance.normal(7.1, 1.1), float(chance.beta(1.3, 1.9))
@@ -97,7 +106,7 @@ def _person(chance: np.random.Generator, number: int) -> Person:
         frozenset(("week_12",)) if number % 12 == 0 else frozenset()
     )
     values = {
-        measure: dict(_course(chance, measure, start, response, lost_from, not_due))
+        measure: dict(_course(chance, measure, Story(start, response, lost_from, not_due)))
         for measure in _SCALES | {"pgic": (0, 0)}
     }
     has_start = chance.random() > 0.06
@@ -119,9 +128,8 @@ _SCALES = {
 _SHARE_LEFT = {"week_1": 0.8, "week_2": 0.95, "week_4": 1.0, "week_8": 0.9, "week_12": 0.75, "week_26": 0.5}
 
 
-def _course(
-    chance, measure: str, start: float, response: float, lost_from: int, not_due: frozenset[str]
-) -> Iterator[Any]:
+def _course(chance: np.random.Generator, measure: str, story: Story) -> Iterator[tuple[str, float]]:
+    start, response, lost_from, not_due = story
     low, high = the_study().measures[measure].range
     middle, full = _SCALES.get(measure, (0, 0))
     spread = (high - low) * 0.05

@@ -151,11 +151,13 @@ def test_check_lists_what_the_study_folder_holds(home):
 def test_check_names_file_line_and_key(home, tmp_path):
     copy_of_study(tmp_path)
     protocol = tmp_path / "mappings" / "protocol.toml"
-    protocol.write_text(protocol.read_text(encoding="utf-8").replace("page_size = 200", "page_sise = 200"), encoding="utf-8")
-    line = 1 + protocol.read_text(encoding="utf-8").splitlines().index("page_sise = 200")
+    lines = protocol.read_text(encoding="utf-8").splitlines()
+    (number,) = [number for number, line in enumerate(lines, 1) if line.startswith("page_size")]
+    lines[number - 1] = "page_sise = 200"
+    protocol.write_text("\n".join(lines), encoding="utf-8")
     result = call("check", "--study", tmp_path)
     assert result.exit_code == 2
-    assert f"mappings/protocol.toml:{line}: pull.page_sise" in result.stderr
+    assert f"mappings/protocol.toml:{number}: pull.page_sise" in result.stderr
 
 
 @pytest.mark.parametrize(("right", "wrong", "message"), [

@@ -24,13 +24,13 @@ from cohort_tables import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crps_outcomes.analysis.coarse import OTHER_TERMS, coarsened, frequent_terms, kept_steps
+from crps_outcomes.analysis.coarse import OTHER_TERMS, coarsened, frequent_terms, kept_steps, with_fewer_counts
 from crps_outcomes.analysis.cohort import Cohort
 from crps_outcomes.analysis.identities import Identity, Shown
 from crps_outcomes.disclosure import Layout, Page, audit, hide_small, protect
 from crps_outcomes.errors import DefinitionError, DisclosureError
 from crps_outcomes.stages.analyse import analyse
-from crps_outcomes.stages.disclose import disclose, layout_of
+from crps_outcomes.stages.disclose import disclose, layout_of, showing_only
 from crps_outcomes.tables import LEDGER, build
 
 THRESHOLD = 11
@@ -225,7 +225,7 @@ def test_rare_terms_become_one_group_that_is_not_rare_itself():
 
 
 @cache
-def made(n: int, seed: int = 5, lost: float = 0.2):
+def made(n: int, seed: int, lost: float):
     people = random_people(seed, n, share_lost=lost)
     rare = [event(900 + i, people[i].id, f"a very rare event {i}") for i in range(3) if people[i].is_treated]
     events = [*random_events(seed, people, ["nausea", "dizziness", "headache", "anxiety"]), *rare]
@@ -239,19 +239,20 @@ def made(n: int, seed: int = 5, lost: float = 0.2):
 
 
 @cache
-def released(n: int, seed: int = 5, lost: float = 0.2):
+def released(n: int, seed: int, lost: float):
     tables, analysis = made(n, seed, lost)
     return disclose(analysis, tables, the_study(), "release")
 
 
 @cache
-def released_page(n: int, seed: int = 5, lost: float = 0.2) -> Page:
+def released_page(n: int, seed: int, lost: float) -> Page:
     """What a reader of a release edition has before them, as a page to audit."""
     edition = released(n, seed, lost)
     tables, analysis = made(n, seed, lost)
     visible = edition.estimates[edition.estimates["suppressed"] == ""]
     rejections = disclose(analysis, tables, the_study(), "internal").rejections
-    full = layout_of(_full_rows(edition, analysis, tables), analysis.counts, rejections, the_study())
+    rows = _full_rows(edition, analysis, tables)
+    full = showing_only(layout_of(rows, analysis.counts, rejections, the_study()), with_fewer_counts(rows))
     shown_rows = set(visible["estimate_id"])
     hidden = edition.estimates.set_index("estimate_id")["suppressed"].to_dict()
     marks = {one.row: hidden.get(one.row, "left out") for one in full.shown if one.row not in shown_rows}
@@ -274,14 +275,16 @@ def released_page(n: int, seed: int = 5, lost: float = 0.2) -> Page:
 def _full_rows(edition, analysis, tables) -> pd.DataFrame:
     """The rows of a release edition with their true numbers."""
     rows = coarsened(analysis.estimates, Cohort(tables, the_study()), edition.threshold)
-    assert set(edition.estimates["estimate_id"]) <= set(rows["estimate_id"])
+    visible = edition.estimates[edition.estimates["suppressed"] == ""].set_index("estimate_id")[COUNTS]
+    carried = with_fewer_counts(rows).set_index("estimate_id").loc[visible.index, COUNTS]
+    pd.testing.assert_frame_equal(visible, carried)
     return rows
 
 
-SIZES = [(40, 5, 0.2), (90, 6, 0.2)]
+SMALL, LARGE = (40, 5, 0.2), (90, 6, 0.2)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_a_release_edition_shows_no_small_count(size):
     edition = released(*size)
     for column in COUNTS:
@@ -293,7 +296,7 @@ def test_a_release_edition_shows_no_small_count(size):
     assert edition.rejections["n"].dropna().ge(edition.threshold).all()
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_nothing_hidden_in_a_release_edition_can_be_worked_out(size):
     page = released_page(*size)
     assert audit(page) == ()
@@ -301,8 +304,8 @@ def test_nothing_hidden_in_a_release_edition_can_be_worked_out(size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("n", [14, 25, 60, 150, 300])
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("n", [17, 25, 60, 150, 300])
 @pytest.mark.parametrize("lost", [0.02, 0.15, 0.4])
 def test_nothing_can_be_worked_out_for_many_cohorts(n, seed, lost):
     page = released_page(n, seed, lost)
@@ -311,13 +314,13 @@ def test_nothing_can_be_worked_out_for_many_cohorts(n, seed, lost):
 
 
 def test_without_complementary_hiding_the_same_report_leaks():
-    page = released_page(90, 6, 0.2)
+    page = released_page(*LARGE)
     assert solved_by_subtraction(hide_small(page.layout))
     assert audit(hide_small(page.layout))
 
 
 def test_a_hidden_row_has_no_number_and_no_reason_left():
-    estimates = released(90, 6, 0.2).estimates
+    estimates = released(*LARGE).estimates
     hidden = estimates[estimates["suppressed"] != ""]
     assert len(hidden) > 0
     assert hidden[[*COUNTS, "estimate", "lower", "upper", "sd"]].isna().all(axis=None)
@@ -325,12 +328,12 @@ def test_a_hidden_row_has_no_number_and_no_reason_left():
 
 
 def test_a_release_edition_still_says_something():
-    shown = released(90, 6, 0.2).estimates.query("suppressed == ''")
+    shown = released(*LARGE).estimates.query("suppressed == ''")
     assert {"pain", "responders", "dosing", "safety"} <= set(shown["section"])
 
 
 def test_nothing_about_a_single_person_leaves():
-    edition = released(40)
+    edition = released(*SMALL)
     assert edition.people is None
     assert edition.doses is None
     assert edition.sources["n"].isna().all()
@@ -338,22 +341,22 @@ def test_nothing_about_a_single_person_leaves():
 
 
 def test_rare_terms_of_a_site_do_not_leave():
-    edition = released(90, 6, 0.2)
+    edition = released(*LARGE)
     assert not edition.estimates["group"].str.contains("rare").any()
     assert OTHER_TERMS in set(edition.estimates["group"])
-    internal = disclose(made(90, 6, 0.2)[1], made(90, 6, 0.2)[0], the_study(), "internal")
+    internal = disclose(made(*LARGE)[1], made(*LARGE)[0], the_study(), "internal")
     assert internal.estimates["group"].str.contains("rare").any()
 
 
 def test_percentages_of_a_release_edition_are_whole_numbers():
-    shares = released(90, 6, 0.2).estimates.query("unit == '%' and suppressed == ''")
+    shares = released(*LARGE).estimates.query("unit == '%' and suppressed == ''")
     for column in ("estimate", "lower", "upper"):
         values = shares[column].dropna()
         assert (values == values.round(0)).all()
 
 
 def test_quantiles_need_more_people_than_counts_do():
-    estimates = released(90, 6, 0.2).estimates
+    estimates = released(*LARGE).estimates
     quantiles = estimates[(estimates["statistic"] == "quantile") & (estimates["suppressed"] == "")]
     outer = quantiles["group"].isin(["10", "90"])
     assert quantiles.loc[~outer & (quantiles["n"] < 22), "estimate"].isna().all()
@@ -362,20 +365,20 @@ def test_quantiles_need_more_people_than_counts_do():
 
 
 def test_no_text_of_a_release_edition_holds_a_small_count():
-    edition = released(90, 6, 0.2)
+    edition = released(*LARGE)
     texts = " ".join((*edition.estimates["reason"], *edition.estimates["method"], *edition.counts["reason"]))
     assert not re.search(r"\d+ not due", texts)
     assert edition.estimates["reason"].str.contains("not due").sum() == 0
 
 
 def test_the_rules_are_sentences_and_say_that_editions_are_not_compared():
-    rules = released(40).rules
+    rules = released(*SMALL).rules
     assert all(rule.endswith(".") for rule in rules)
     assert any("not yet checked against each other" in rule for rule in rules)
 
 
 def test_the_internal_edition_is_the_analysis_untouched():
-    tables, analysis = made(40)
+    tables, analysis = made(*SMALL)
     edition = disclose(analysis, tables, the_study(), "internal")
     pd.testing.assert_frame_equal(edition.estimates, analysis.estimates)
     pd.testing.assert_frame_equal(edition.counts, analysis.counts)
@@ -383,7 +386,7 @@ def test_the_internal_edition_is_the_analysis_untouched():
     assert edition.doses is tables.doses
     assert edition.rejections["n"].tolist() == [4, 30]
     assert "small cells" in edition.rules[0]
-    released(40)
+    released(*SMALL)
     pd.testing.assert_frame_equal(edition.estimates, analysis.estimates)
 
 
@@ -406,7 +409,7 @@ def test_a_cohort_of_exactly_the_threshold_is_shown():
 
 @pytest.mark.parametrize(("edition", "threshold"), [("public", 11), ("release", 3)])
 def test_an_unknown_edition_or_a_threshold_that_protects_nobody_is_a_bad_definition(edition, threshold):
-    tables, analysis = made(40)
+    tables, analysis = made(*SMALL)
     protocol = the_study().protocol
     study = replace(
         the_study(),
@@ -419,10 +422,10 @@ def test_an_unknown_edition_or_a_threshold_that_protects_nobody_is_a_bad_definit
 
 
 def test_the_order_of_rows_leaves_no_trace_in_a_release():
-    tables, _ = made(40)
+    tables, _ = made(*SMALL)
     turned = {name: frame.iloc[::-1].reset_index(drop=True) for name, frame in vars(tables).items()}
     again = replace(tables, **turned)
     analysis = analyse(again, the_study(), as_of=AS_OF, not_enrolled={"consent withdrawn": 3})
     second = disclose(analysis, again, the_study(), "release")
-    pd.testing.assert_frame_equal(second.estimates, released(40).estimates)
-    pd.testing.assert_frame_equal(second.counts, released(40).counts)
+    pd.testing.assert_frame_equal(second.estimates, released(*SMALL).estimates)
+    pd.testing.assert_frame_equal(second.counts, released(*SMALL).counts)

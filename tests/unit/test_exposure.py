@@ -153,7 +153,11 @@ def test_dose_in_mg_of_base(given, others, mg, mg_per_kg, basis):
         (dose(medicationCodeableConcept={"text": "midazolam"}), "not-ketamine"),
         (
             dose(medicationCodeableConcept=None, medicationReference={"reference": "Medication/nowhere"}),
-            "not-ketamine",
+            "medication-missing",
+        ),
+        (
+            dose(medicationCodeableConcept=None, medicationReference={"reference": "#nowhere"}),
+            "medication-missing",
         ),
     ],
 )

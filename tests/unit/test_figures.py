@@ -51,8 +51,16 @@ def test_the_course_keeps_its_labels_apart(n, weeks, people):
 
 
 @pytest.mark.parametrize("mean", [0.0, 10.0])
-def test_the_course_reads_at_both_ends_of_the_scale(mean):
-    course(tuple(Point(w, 20, mean, mean, mean) for w in WEEKS), None, PAIN, "course", "alt")
+@pytest.mark.parametrize("people", [None, (((0, 7.0), (1, 3.0)),)])
+def test_the_course_reads_at_both_ends_of_the_scale(mean, people):
+    every = dict.fromkeys((10, 25, 75, 90), mean)
+    course(tuple(Point(w, 60, mean, mean, mean, every) for w in WEEKS), people, PAIN, "course", "alt")
+
+
+def test_a_protocol_with_a_visit_every_week_of_a_year_is_still_readable():
+    svg = course(points(1462, tuple(range(53))), None, PAIN, "course", "alt")
+    assert ">52</text>" in svg or ">51</text>" in svg or ">50</text>" in svg
+    small_multiples([Panel("Pain", "lower is better", points(64, tuple(range(53))), (0, 10))], "panels", "alt")
 
 
 def test_means_without_interval_are_drawn_without_bars():
@@ -62,21 +70,35 @@ def test_means_without_interval_are_drawn_without_bars():
 def curve(share_at_0: float, n: int, name: str = "with a score") -> Curve:
     x = tuple(float(v) for v in range(-20, 101, 5))
     share = tuple(max(0.0, min(100.0, share_at_0 - v)) for v in x)
-    return Curve(x, share, tuple(max(0, s - 9) for s in share), tuple(min(100, s + 9) for s in share), n, "observed", name)
+    return Curve(
+        x, share, tuple(max(0, s - 9) for s in share), tuple(min(100, s + 9) for s in share), n, "observed", name
+    )
 
 
 @pytest.mark.parametrize("share", [10.0, 60.0, 130.0])
 def test_the_responder_curve_labels_both_thresholds(share):
     own = curve(share, 1462)
-    marks = [Mark(float(t), own.share[own.x.index(t)], label_share(own.share[own.x.index(t)], 1462, t, 0, 100)) for t in (30, 50)]
-    svg = cumulative([own, curve(share, 1600, "missing counted as not improved")], marks, "Improvement, at least", "curve", "alt")
+    marks = [
+        Mark(float(t), own.share[own.x.index(t)], label_share(own.share[own.x.index(t)], 1462, t, 0, 100))
+        for t in (30, 50)
+    ]
+    svg = cumulative(
+        [own, curve(share, 1600, "missing counted as not improved")], marks, "Improvement, at least", "curve", "alt"
+    )
     assert svg.count("improved by") == 2
     assert "n = 1,600" in svg
 
 
 @pytest.mark.parametrize("many", [1, 4, 6])
 def test_small_multiples_fit_short_and_long_names(many):
-    titles = ["Pain", "Pain interference with daily work", "Fear of pain", "Depression (PHQ-9)", "EQ VAS", "Sleep"]
+    titles = [
+        "Pain",
+        "Interference of pain with work, home and family life",
+        "Fear of pain",
+        "Depression (PHQ-9)",
+        "EQ VAS",
+        "Sleep",
+    ]
     panels = [Panel(title, "higher is better", points(mean=50.0, width=11.7), (20, 85)) for title in titles[:many]]
     assert small_multiples(panels, "panels", "alt").count("higher is better") == many
 
@@ -85,6 +107,11 @@ def test_small_multiples_fit_short_and_long_names(many):
 def test_swimmers_fit_one_person_and_seventy(many):
     rows = [Swimmer(tuple((float(w), 0.5 if w else None) for w in range(1 + i % 9))) for i in range(many)]
     assert "mg per kg" in swimmers(rows, 26.0, "swimmers", "alt")
+
+
+def test_a_high_threshold_has_its_label_on_the_left():
+    own = curve(100.0, 64)
+    cumulative([own], [Mark(80.0, 20.0, label_share(20.0, 64, 80, 10, 40))], "Improvement, at least", "curve", "alt")
 
 
 def test_touching_labels_and_labels_outside_are_refused():
@@ -107,6 +134,12 @@ def test_the_drawing_is_plain_svg_with_a_text_alternative_and_unique_ids():
     assert len(ids) == len(set(ids))
     assert all(name.startswith("course-") for name in ids)
     assert svg == course(points(), None, PAIN, "course", 'Pain <b>"5"</b> & more')
+
+
+def test_a_hostile_name_stays_text():
+    svg = small_multiples([Panel("<script>x</script> & $\\alpha$", "lower", points(), (0, 10))], "panels", "alt")
+    assert "<script" not in svg
+    assert "&lt;script&gt;x&lt;/script&gt; &amp; $" in svg
 
 
 def test_axes_hold_the_data_and_stay_inside_the_scale():

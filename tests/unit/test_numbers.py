@@ -97,7 +97,11 @@ def test_a_hidden_estimate_prints_its_mark_and_nothing_else(mark):
     hidden = Estimate(k=3, n=94, estimate=3.2, lower=1.1, upper=9.0, mark=mark)
     for say in (wording.share_in_words, wording.share_in_cell, wording.share_line, wording.count_and_percent):
         assert say(hidden) == mark
-    assert {wording.mean_in_words(hidden, 1), wording.mean_in_cell(hidden, 1), wording.quartiles_in_cell(hidden, 0)} == {mark}
+    assert {
+        wording.mean_in_words(hidden, 1),
+        wording.mean_in_cell(hidden, 1),
+        wording.quartiles_in_cell(hidden, 0),
+    } == {mark}
     assert wording.share_limits(hidden) == ""
 
 

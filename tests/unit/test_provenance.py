@@ -37,7 +37,9 @@ def package(folder, **files: str):
 
 def test_the_code_digest_covers_names_and_contents_but_not_the_card_of_the_wheel(tmp_path):
     first = code_digest(package(tmp_path / "1", a_py="one = 1\n"))
-    assert code_digest(package(tmp_path / "2", a_py="one = 1\n", card__flows__b_py="two = 2\n", notes="not code")) == first
+    assert (
+        code_digest(package(tmp_path / "2", a_py="one = 1\n", card__flows__b_py="two = 2\n", notes="not code")) == first
+    )
     assert code_digest(package(tmp_path / "3", c_py="one = 1\n")) != first
     assert code_digest(package(tmp_path / "4", a_py="one = 2\n")) != first
 

@@ -19,7 +19,21 @@ from crps_outcomes.stages.publish import csv_of_frame, csv_of_table, current, pu
 from crps_outcomes.stages.render import Rendered
 
 RENDERED = Rendered(html="<!DOCTYPE html><title>report</title>", pdf=b"%PDF-1.7")
-FORMULAS = ("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "＋1", "－1", "＠x", "  =1", '=HYPERLINK("x")')
+FORMULAS = (
+    "=1+1",
+    "+1",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "＝1+1",
+    "＋1",
+    "－1",
+    "＠x",
+    "  =1",
+    '=HYPERLINK("x")',
+)
 
 
 @pytest.fixture

@@ -22,7 +22,17 @@ from crps_outcomes.sections.pain import person_lines
 from crps_outcomes.stages.compose import SECTIONS, compose
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sections"
-BANNED = ("improved because", "due to", "thanks to", "reduced by", "proves", "mild", "well tolerated", "caused", "effective")
+BANNED = (
+    "improved because",
+    "due to",
+    "thanks to",
+    "reduced by",
+    "proves",
+    "mild",
+    "well tolerated",
+    "caused",
+    "effective",
+)
 SMALL = re.compile(r"\b(?:[1-9]|10) of \d|\b(?:[1-9]|10) \((?:<|>)?\d+(?:\.\d)?%\)")
 EDITIONS = ("internal", "release")
 
@@ -33,7 +43,11 @@ def lines(section: Section) -> list[str]:
     for figure in section.figures.values():
         said += [f"Figure {figure.number}. {figure.title}", figure.encoding, *_drawn(figure)]
     for table in section.tables.values():
-        said += [f"Table {table.number}. {table.title}", table.encoding, " | ".join(column.label for column in table.columns)]
+        said += [
+            f"Table {table.number}. {table.title}",
+            table.encoding,
+            " | ".join(column.label for column in table.columns),
+        ]
         said += [" | ".join(_cell(cell) for cell in row) for row in table.rows] or [table.empty]
         said.append(table.note)
     said += [line for part in section.text.values() for line in part]
@@ -42,7 +56,10 @@ def lines(section: Section) -> list[str]:
 
 def _drawn(figure) -> list[str]:
     if not isinstance(figure, Figure):
-        return [figure.alt, *(" | ".join((b.stage, b.label, b.count, *(text for _, text in b.out))) for b in figure.boxes)]
+        return [
+            figure.alt,
+            *(" | ".join((b.stage, b.label, b.count, *(text for _, text in b.out))) for b in figure.boxes),
+        ]
     title = re.search("<title>(.*?)</title>", figure.svg)
     return [title[1] if title else figure.empty]
 
@@ -94,7 +111,11 @@ def replace_report(**changes):
 def test_every_number_of_the_headline_stands_in_the_estimates():
     frame = releasable().estimates
     numbers = frame[["k", "n", "estimate", "lower", "upper"]].astype("Float64").stack().dropna()
-    known = {f"{abs(value):.{places}f}" for value in numbers for places in (0, 1)} | {"4", "30", "95"}  # week, goal, level
+    known = {f"{abs(value):.{places}f}" for value in numbers for places in (0, 1)} | {
+        "4",
+        "30",
+        "95",
+    }  # week, goal, level
     text = "".join(run.text for run in model().sections[0].headline)
     found = re.findall(r"\d+(?:\.\d+)?", text)
     assert len(found) > 10
@@ -115,14 +136,17 @@ def test_no_banned_word_and_no_tested_hypothesis_stands_in_the_report(edition):
     assert not re.search(r"\bp\s*[<=]", words)
 
 
-@pytest.mark.parametrize("edition", EDITIONS)
-@pytest.mark.parametrize("n", [0, 1, 2, 5, 12, 64])
+@pytest.mark.parametrize(("n", "edition"), [*((n, "internal") for n in (0, 1, 2, 5, 12, 64)), (64, "release")])
 def test_a_cohort_of_any_size_makes_a_report_without_a_hole(n, edition):
-    if edition == "release" and n < 20:
-        pytest.skip("too few people for a release edition")
     words = said(edition, n)
     assert not re.search(r"\bnan\b|None\b(?! of)|<NA>|inf\b|-0\.0|−0\.0\b", words)
-    assert all(cell.text or cell.drawing for s in model(n, edition).sections for t in s.tables.values() for r in t.rows for cell in r)
+    assert all(
+        cell.text or cell.drawing
+        for s in model(n, edition).sections
+        for t in s.tables.values()
+        for r in t.rows
+        for cell in r
+    )
 
 
 def test_a_report_without_a_single_row_still_says_so_in_every_section():
@@ -189,13 +213,17 @@ def test_the_release_edition_prints_no_small_count_and_no_mark_of_a_person():
 
 
 def test_the_release_edition_prints_no_number_of_a_hidden_row():
-    open_rows, hidden_rows = releasable().estimates, releasable(64, "release").estimates
-    hidden = hidden_rows.loc[hidden_rows["suppressed"] != "", "estimate_id"]
-    own = open_rows[open_rows["estimate_id"].isin(hidden) & open_rows["lower"].notna() & (open_rows["k"] > 0)]
-    shares = own[own["unit"] == "%"]
-    printed = {f"{row.k} of {row.n}, {row.estimate:.0f}% ({row.lower:.0f} to {row.upper:.0f})" for row in shares.itertuples()}
-    assert len(printed) > 10
-    assert not [text for text in printed if text in said("release")]
+    rows, marked = releasable().estimates, releasable(64, "release").estimates
+    shares = rows[(rows["unit"] == "%") & rows["lower"].notna() & (rows["k"] > 0)]
+    hidden = shares["estimate_id"].isin(marked.loc[marked["suppressed"] != "", "estimate_id"])
+    own = as_printed(shares[hidden]) - as_printed(shares[~hidden])  # some other row may have the same numbers
+    assert len(own) > 10
+    assert [text for text in own if text in said("internal")]
+    assert not [text for text in own if text in said("release")]
+
+
+def as_printed(shares) -> set[str]:
+    return {f"{r.k} of {r.n}, {r.estimate:.0f}% ({r.lower:.0f} to {r.upper:.0f})" for r in shares.itertuples()}
 
 
 def test_both_editions_say_which_they_are():
@@ -225,5 +253,3 @@ if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for made in model().sections:
         (GOLDEN / f"{made.id}.txt").write_text("\n".join(lines(made)) + "\n", encoding="utf-8")
-
-

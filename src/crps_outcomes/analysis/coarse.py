@@ -26,8 +26,8 @@ _BY_TERM = ("per_100_sessions", "people")
 
 
 def coarsened(estimates: pd.DataFrame, cohort: Cohort, threshold: int) -> pd.DataFrame:
-    """ESTIMATES with the rows of the release edition, nothing hidden yet."""
-    return with_fewer_counts(with_fewer_steps(with_fewer_terms(estimates, cohort, threshold), threshold))
+    """ESTIMATES with the rows of the release edition, all their counts still there and nothing hidden yet."""
+    return with_fewer_steps(with_fewer_terms(estimates, cohort, threshold), threshold)
 
 
 # --- event terms --------------------------------------------------------------------------------------------------
@@ -97,7 +97,11 @@ def _steps(counts: Sequence[int]) -> Iterable[int]:
 
 
 def with_fewer_counts(estimates: pd.DataFrame) -> pd.DataFrame:
-    """No number missing where missing counts as not improved anyway, and no count inside a reason."""
-    counted_in = estimates["population"] == MISSING_IS_NON_RESPONDER
+    """No number missing where it is not the whole of what n lacks, and no count inside a reason.
+
+    At a visit some people are missing and some not due yet, and where missing counts as not improved n has them in it:
+    without the number missing, n can be shown in many cases in which both together would give a small count away.
+    """
+    spared = estimates["section"].isin(["pain", "function"]) | (estimates["population"] == MISSING_IS_NON_RESPONDER)
     reason = estimates["reason"].mask(estimates["reason"].str.startswith(DESCRIPTION), DESCRIPTION)
-    return estimates.assign(n_missing=estimates["n_missing"].mask(counted_in), reason=reason)
+    return estimates.assign(n_missing=estimates["n_missing"].mask(spared), reason=reason)

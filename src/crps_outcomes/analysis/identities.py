@@ -196,9 +196,11 @@ def _of_visits(known: frozenset[str]) -> Iterator[Identity]:
     for tail in _tails(known, "seen/"):
         yield Identity(f"due/{tail}", (f"seen/{tail}", f"unseen/{tail}"))
         yield _all_due(tail, "people/analysed", f"due/{tail}")
+        yield _rest(f"seen/{tail}", "people/analysed")
     for tail in _tails(known, "changed/"):
         yield Identity(f"due/{tail}", (f"changed/{tail}", f"unchanged/{tail}"))
         yield _rest(f"changed/{tail}", f"seen/{tail}")
+        yield _rest(f"changed/{tail}", "people/analysed")
 
 
 def _of_responders(known: frozenset[str], study: Study) -> Iterator[Identity]:

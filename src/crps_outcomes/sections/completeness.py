@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from crps_outcomes.layout import noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
 from crps_outcomes.numbers import percent, plural
+from crps_outcomes.rejections import RULES
 from crps_outcomes.report_model import Cell, Section, Table
 from crps_outcomes.series import BASELINE
-from crps_outcomes.wording import at, capital, share_in_cell, whole_or_mark, why_hidden
+from crps_outcomes.wording import at, capital, counted, share_in_cell, why_hidden
 
 if TYPE_CHECKING:
     from crps_outcomes.definitions import Measure
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
 
 #: Percent missing from which a cell of the grid gets its next darker tint.
 MISSING_EDGES = (0, 5, 10, 20, 35)
-STAGES = ("pull", "screen", "tabulate", "score")
+REFUSED = {
+    "pulled": (("pull", "screen"), "Refused when pulled and screened, by rule."),
+    "read": (("tabulate", "score"), "Refused when tabulated and scored, by rule."),
+}
 
 
 def completeness(facts: Facts) -> Section:
@@ -32,7 +38,7 @@ def completeness(facts: Facts) -> Section:
             "Due: the visit window has closed, or a value is there already. A visit that is not due yet counts nowhere. "
             "Nothing is dropped in silence: what is refused is counted with its rule."
         ),
-        tables={"grid": _grid(facts), "refused": _refused(facts)},
+        tables={"grid": _grid(facts), **{key: _refused(facts, *what) for key, what in REFUSED.items()}},
         text={"pull": (pull_in_words(facts),)},
     )
 
@@ -68,7 +74,7 @@ def _grid(facts: Facts) -> Table:
         ),
         rows=rows if facts.every("completeness", "completed") else (),
         empty="Nobody was treated, so no value is due.",
-        style="heat",
+        style="heat dense",
     )
     return noted(table, facts, "Not due: nobody has reached the visit.")
 
@@ -92,17 +98,28 @@ def _grid_cell(estimate: Estimate) -> Cell:
 # --- what was refused -----------------------------------------------------------------------------------------------
 
 
-def _refused(facts: Facts) -> Table:
-    rows = sorted(facts.releasable.rejections.to_dict("records"), key=lambda r: (STAGES.index(r["stage"]), r["rule"]))
+def _refused(facts: Facts, stages: tuple[str, ...], title: str) -> Table:
+    found = sorted((key, told) for key, told in _by_rule(facts).items() if key[0] in stages)
     table = Table(
-        title="Refused, by rule.",
-        encoding="Resources or values that do not count, at the stage that refused them.",
-        columns=(*text_columns(("Rule", 52), ("Meaning", 84), ("Stage", 18)), *number_columns(("n", 20))),
-        rows=tuple(row(r["rule"], capital(r["reason"]), r["stage"], whole_or_mark(r["n"])) for r in rows),
+        title=title,
+        encoding="Resources or values that do not count.",
+        columns=(*text_columns(("Rule", 46), ("Meaning", 110)), *number_columns(("n", 18))),
+        rows=tuple(row(rule, capital(meaning), counted(n)) for (_, rule), (meaning, n) in found),
         empty="Nothing was refused.",
-        style="dense fixed",
+        style="dense tight fixed",
     )
     return noted(table, facts)
+
+
+def _by_rule(facts: Facts) -> dict[tuple[str, str], tuple[str, int | None]]:
+    """Meaning and number by stage and rule, whatever the detail; unknown as soon as one part is hidden."""
+    found: dict[tuple[str, str], tuple[str, int | None]] = {}
+    for r in facts.releasable.rejections.to_dict("records"):
+        key = (str(r["stage"]), str(r["rule"]))
+        before = found[key][1] if key in found else 0
+        n = None if before is None or pd.isna(r["n"]) else before + int(r["n"])
+        found[key] = (RULES[key[1]][1] if key[1] in RULES else str(r["reason"]), n)
+    return found
 
 
 def pull_in_words(facts: Facts) -> str:

@@ -23,6 +23,7 @@ KINDS = {
     "trials": ("randomised",),
     "cohorts": (),
 }
+ENCODING = "Quoted. Verified: seen in the source named; points still unconfirmed stand in the note."
 TITLES = {
     "trials": "Published randomised trials.",
     "cohorts": "Published open-label studies and cohorts.",
@@ -50,9 +51,8 @@ def kind_of(study: PublishedStudy) -> str:
 def _lede(rows: Sequence[PublishedStudy]) -> str:
     unconfirmed = sum(study.verified == "no" for study in rows)
     return sentences(
-        f"All {count(len(rows))} publications of the project's evidence table, whatever they found. No study gave ketamine into "
-        "a muscle for CRPS, and total doses there are several times those of an IM series, so nothing here is set against "
-        "the numbers of this report.",
+        f"All {count(len(rows))} publications of the evidence table, whatever they found. None of them gave ketamine into a "
+        "muscle for CRPS, and total doses in the CRPS infusion trials were several times those of an IM series.",
         f"Rows not confirmed in their source ({count(unconfirmed)}) show no result." if unconfirmed else "",
     )
 
@@ -60,7 +60,7 @@ def _lede(rows: Sequence[PublishedStudy]) -> str:
 def _table(facts: Facts, kind: str, studies: Sequence[PublishedStudy]) -> Table:
     table = Table(
         title=TITLES[kind],
-        encoding="Quoted. Verified: seen in the source named; points still unconfirmed stand in the note.",
+        encoding=ENCODING if kind == "trials" else "",
         columns=text_columns(
             ("Study", 34),
             ("Design, people, condition, route, regimen", 48),

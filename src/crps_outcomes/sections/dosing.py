@@ -13,7 +13,7 @@ from crps_outcomes.layout import noted, number_columns, row, text_columns, tint
 from crps_outcomes.marks import NOT_AVAILABLE
 from crps_outcomes.numbers import count, fixed, people, plural
 from crps_outcomes.report_model import Cell, Figure, Section, Table
-from crps_outcomes.wording import capital, count_and_percent, counted, quartiles_in_cell
+from crps_outcomes.wording import capital, count_and_percent, counted, quartiles_in_cell, why_hidden
 
 if TYPE_CHECKING:
     from crps_outcomes.facts import Estimate, Facts
@@ -51,13 +51,14 @@ def dosing(facts: Facts) -> Section:
 
 def _finding(facts: Facts) -> str:
     sessions, who = (facts.one("dosing", "count", group=group) for group in ("sessions", "people"))
-    if sessions.mark or who.mark:
-        return "How many intramuscular sessions there were cannot be shown"
+    if sessions.mark:
+        return f"How many intramuscular sessions there were is not shown: {why_hidden(sessions)}"
     if not sessions.k:
         return "No intramuscular session of ketamine is on record"
     each = facts.one("dosing", "median", measure="sessions_per_person")
     typical = "" if each.mark else f", median {quartiles_in_cell(each, 0)} each"
-    return f"{people(who.k or 0)} had {plural(sessions.k, 'intramuscular session')}{typical}"
+    given = plural(sessions.k, "intramuscular session")
+    return f"{given} on record{typical}" if who.mark else f"{people(who.k or 0)} had {given}{typical}"
 
 
 def _lede(facts: Facts) -> str:
@@ -147,7 +148,7 @@ def _routes(facts: Facts) -> Table:
         columns=(*text_columns(("Route", 52)), *number_columns(("Administrations", 31))),
         rows=tuple(row(ROUTES.get(e.group, e.group), count_and_percent(e)) for e in found),
         empty="No administration of ketamine is on record.",
-        style="half",
+        style="dense",
     )
     return noted(table, facts)
 
@@ -160,7 +161,7 @@ def _flags(facts: Facts) -> Table:
         columns=(*text_columns(("Flag", 58)), *number_columns(("Doses", 25))),
         rows=tuple(row(capital(e.group), e.mark or counted(e.k)) for e in found),
         empty="No dose carries a data-quality flag.",
-        style="half",
+        style="dense",
     )
     return noted(table, facts)
 
@@ -171,7 +172,7 @@ def _flags(facts: Facts) -> Table:
 def _swimmers(facts: Facts) -> Figure:
     everybody = people_sessions(facts.releasable.doses)
     every = max(1, -(-len(everybody) // SWIMMER_ROWS))
-    rows, which = everybody[::every], "each person" if every == 1 else f"one of every {every} people"
+    rows, which = everybody[::every], "each person" if every == 1 else f"one person in {every}"
     shown = Figure(
         title=f"Sessions of each person in the first {SWIMMER_WEEKS} weeks.",
         encoding=(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TREATED, ANALYSED, NOT_ANALYSED = "treated", "analysed", "not analysed"
 NOTABLE = 0.20
+WIDTHS = {TREATED: 30.0, ANALYSED: 35.0, NOT_ANALYSED: 41.0}
 LEAST_TO_COMPARE = 10
 
 #: What stands before the colon of a group, in the order of the table, and how it is printed.
@@ -65,9 +66,9 @@ def _baseline(facts: Facts) -> Table:
     populations = _populations(facts)
     rows = [*_median_rows(facts, populations), *_share_rows(facts, populations)]
     heads = {TREATED: "All treated", ANALYSED: "In the analysis", NOT_ANALYSED: "Not in the analysis"}
-    columns = [(f"{heads[p]} (n = {_n(facts, p)})", 36.0 if p != TREATED else 30.0) for p in populations]
+    columns = [(f"{heads[p]} (n\u00a0=\u00a0{_n(facts, p)})", WIDTHS[p]) for p in populations]
     if NOT_ANALYSED in populations:
-        columns.append(("Standardised difference", 26.0))
+        columns.append(("Standardised difference", 24.0))
     table = Table(
         title="People at first dose.",
         encoding="Median (lower to upper quartile) or count (percent).",
@@ -77,7 +78,7 @@ def _baseline(facts: Facts) -> Table:
         ),
         rows=tuple(rows) if populations else (),
         empty="Nothing is known about people at first dose.",
-        style="dense",
+        style="dense tight",
     )
     return noted(table, facts, *_notes(facts, populations))
 
@@ -131,6 +132,8 @@ def _decimals(estimate: Estimate) -> int:
 
 def _share_rows(facts: Facts, populations: Sequence[str]) -> list[Row]:
     groups = {e.group for e in facts.every("participants", "share")}
+    if {"sex: female", "sex: male"} == {group for group in groups if group.startswith("sex: ")}:
+        groups.remove("sex: male")  # all the others
     rows = []
     for group in sorted(groups, key=lambda group: (_rank(group), group)):
         found = [facts.one("participants", "share", population=p, group=group) for p in populations]

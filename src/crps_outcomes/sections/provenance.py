@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crps_outcomes.layout import noted, number_columns, row, text_columns
-from crps_outcomes.numbers import day
+import pandas as pd
+
+from crps_outcomes.layout import noted, row, text_columns
+from crps_outcomes.numbers import count, day
 from crps_outcomes.report_model import Section, Table
 from crps_outcomes.sections.completeness import pull_in_words
-from crps_outcomes.wording import whole_or_mark
 
 if TYPE_CHECKING:
     from crps_outcomes.facts import Facts
@@ -30,7 +31,7 @@ def provenance(facts: Facts) -> Section:
             "Snapshot: the data. Study: protocol, measures, code lists and templates. Code: the program. The machine-readable "
             "record stands beside this file as provenance.json, the numbers as estimates.csv and one CSV file per table."
         ),
-        tables={"record": _record(facts), "sources": _sources(facts)},
+        tables={"record": _record(facts)},
     )
 
 
@@ -44,22 +45,16 @@ def _record(facts: Facts) -> Table:
     return noted(table, facts)
 
 
-def _sources(facts: Facts) -> Table:
-    """Resources by type with the holes of the pull; the release edition has no counts of source records."""
+def _resources(facts: Facts) -> str:
+    """The types that delivered anything, with their counts; in the release edition the types alone."""
     rows = facts.releasable.sources.sort_values("resource_type").to_dict("records")
-    has_counts = not facts.releasable.sources["n"].isna().all()
-    counts = number_columns(("Resources", 24)) if has_counts else ()
-    table = Table(
-        title="What the source delivered.",
-        encoding="Resources in the snapshot, by type." if has_counts else "Types of resources in the snapshot.",
-        columns=(*text_columns(("Resource type", 60)), *counts, *text_columns(("Hole", 90))),
-        rows=tuple(
-            row(r["resource_type"], *([whole_or_mark(r["n"])] if has_counts else []), r["hole"] or "none") for r in rows
-        ),
-        empty="The ledger of the pull is empty.",
-        style="dense fixed",
-    )
-    return noted(table, facts)
+    known = [(r["resource_type"], None if pd.isna(r["n"]) else int(r["n"])) for r in rows]
+    return ", ".join(name if n is None else f"{name} {count(n)}" for name, n in known if n != 0) or "none"
+
+
+def _holes(facts: Facts) -> str:
+    rows = facts.releasable.sources.sort_values("resource_type").to_dict("records")
+    return "; ".join(f"{r['resource_type']}: {r['hole']}" for r in rows if r["hole"]) or "none"
 
 
 def _items(facts: Facts) -> tuple[tuple[str, str], ...]:
@@ -77,6 +72,8 @@ def _items(facts: Facts) -> tuple[tuple[str, str], ...]:
         ("Source", SOURCES.get(origin.source_kind, origin.source_kind)),
         ("Enrolment selector", origin.selector),
         ("Completeness", pull_in_words(facts)),
+        ("Resources in the snapshot", _resources(facts)),
+        ("Holes", _holes(facts)),
         ("Data", synthetic),
         ("Edition and rules", " ".join(facts.releasable.rules) or origin.edition),
         ("Software", versions),

@@ -147,7 +147,7 @@ def _global_change(facts: Facts) -> Table:
         ),
         rows=rows if shown(facts.every("function", "share", measure=measure.id)) else (),
         empty=f"No answer to the {measure.title[:1].lower()}{measure.title[1:]} may be shown, or none is on record.",
-        style="heat",
+        style="heat dense",
     )
     named = listed(answer.display.lower() for answer in measure.answers[:1])
     return noted(

@@ -19,6 +19,7 @@ from crps_outcomes.wording import (
     counted_people,
     improved,
     k_of_n,
+    mean_in_cell,
     mean_in_words,
     share_in_words,
     share_limits,
@@ -108,9 +109,9 @@ def _change_row(facts: Facts, section: str, measure: Measure, visit: Visit) -> R
 def _big_mean(estimate: Estimate) -> Cell:
     if estimate.mark or estimate.estimate is None:
         return Cell(estimate.mark, is_big=True)
-    value = mean_in_words(estimate, 1, signed=True)
-    size, _, rest = value.partition(" (")
-    return Cell(size, sub=f"{rest.removesuffix(')')}, n = {count(estimate.n or 0)}", is_big=True)
+    size, _, limits = mean_in_cell(estimate, 1, signed=True).partition(" (")
+    level = "95% CI " if estimate.has_interval else ""
+    return Cell(size, sub=f"{level}{limits.removesuffix(')')}, n = {count(estimate.n or 0)}", is_big=True)
 
 
 def _course(facts: Facts, points: Sequence[Point], visit: Visit, measure: Measure) -> Cell:
@@ -244,10 +245,11 @@ def cannot_tell(facts: Facts) -> tuple[str, ...]:
     """What a reader might want to know and this design cannot answer."""
     found = completed_at_primary(facts)
     missing = None if found.mark or found.n is None or found.k is None else found.n - found.k
-    who = "people" if missing is None else f"the {people(missing)}" if missing else "people"
+    who = "people" if not missing else f"the {people(missing)}"
+    verb = "is" if missing == 1 else "are"
     lines = [
         "Whether the change comes from ketamine: nobody here was given something else, and CRPS pain also changes by itself.",
-        f"How {who} without a {at(facts.primary_visit)} score are doing." if missing != 0 else "",
+        f"How {who} without a {at(facts.primary_visit)} score {verb} doing." if missing != 0 else "",
         "Which dose is best: dose can follow response.",
         "How this stands to published studies: none gave ketamine into a muscle for CRPS.",
         _unwatched(facts),

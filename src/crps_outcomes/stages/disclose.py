@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from crps_outcomes.analysis.coarse import coarsened
+from crps_outcomes.analysis.coarse import coarsened, with_fewer_counts
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.flow import REASONS
 from crps_outcomes.analysis.identities import FLOW_NAMES, Shown, identities, settle, shown_counts
@@ -64,16 +65,17 @@ def release(analysis: Analysis, tables: Tables, study: Study) -> Releasable:
     threshold = study.protocol.disclosure.threshold
     cohort = Cohort(tables, study)
     _check_size(cohort, threshold)
-    estimates = coarsened(analysis.estimates, cohort, threshold)
-    rejections = _rejections(tables)
-    page = protect(layout_of(estimates, analysis.counts, rejections, study))
+    coarse, rejections = coarsened(analysis.estimates, cohort, threshold), _rejections(tables)
+    estimates = with_fewer_counts(coarse)
+    everything = layout_of(coarse, analysis.counts, rejections, study)
+    page = protect(showing_only(everything, estimates))
     return Releasable(
         edition="release", threshold=threshold,
         estimates=_hidden_estimates(estimates, page.hidden, threshold),
         counts=_hidden_counts(analysis.counts, page.hidden),
         people=None, doses=None,
         rejections=_hidden_rejections(rejections, page.hidden),
-        sources=_sources(tables).assign(n=pd.array([pd.NA] * tables.ledger["resource_type"].nunique(), dtype="Int64")),
+        sources=_sources(tables).assign(n=pd.Series(pd.NA, dtype="Int64")),
         rules=release_rules(threshold),
     )  # fmt: skip
 
@@ -89,6 +91,7 @@ def release_rules(threshold: int) -> tuple[str, ...]:
         "for example the number missing, could be worked out from it. Where even a mark would say too much, the row is "
         "left out.",
         "An exact audit in whole numbers found no small count that can be worked out from what is shown.",
+        "At a visit, people who are missing and people not due yet are not told apart.",
         f"Event terms with fewer than {threshold} people or events are shown as one group.",
         f"The cumulative curve has only the steps between which nobody or at least {threshold} people lie.",
         f"Medians and quantiles need {2 * threshold} people, the 10th and 90th percentile "
@@ -124,6 +127,14 @@ def layout_of(estimates: pd.DataFrame, counts: pd.DataFrame, rejections: pd.Data
     return Layout(shown, known, truth, study.protocol.disclosure.threshold)
 
 
+def showing_only(layout: Layout, estimates: pd.DataFrame) -> Layout:
+    """The layout without the counts that its rows no longer carry; they stay part of what must not be worked out."""
+    counted = estimates.set_index("estimate_id")[["k", "n", "n_missing"]].notna().to_dict("index")
+    carried = {(row, role) for row, roles in counted.items() for role, is_there in roles.items() if is_there}
+    shown = (one for one in layout.shown if one.row not in counted or (one.row, one.role) in carried)
+    return replace(layout, shown=tuple(shown))
+
+
 def _refusal(row: Mapping[Any, Any]) -> Shown:
     tail = "/".join(row[name] for name in _REASON)
     return Shown(f"rejections/{tail}", "k", f"refusal/{tail}", int(row["n"]))
@@ -136,12 +147,13 @@ def _rejections(tables: Tables) -> pd.DataFrame:
 
 
 def _sources(tables: Tables) -> pd.DataFrame:
-    """Distinct resources by type, and the holes of the pull."""
+    """Resources kept by type, and the holes of the pull; a type of which nothing was asked or kept has no row."""
     grouped = tables.ledger.groupby("resource_type", sort=True)
     holes = tables.ledger[tables.ledger["hole"] != ""].drop_duplicates(["resource_type", "hole"])
     texts = holes.groupby("resource_type")["hole"].agg("; ".join)
-    counted = grouped["distinct"].sum().astype("Int64").rename("n").reset_index()
-    return counted.assign(hole=counted["resource_type"].map(texts).fillna("").astype("str"))
+    counted = grouped["accepted"].sum().astype("Int64").rename("n").reset_index()
+    counted["hole"] = counted["resource_type"].map(texts).fillna("").astype("str")
+    return counted[(counted["n"] > 0) | (counted["hole"] != "")].reset_index(drop=True)
 
 
 # --- hiding -------------------------------------------------------------------------------------------------------

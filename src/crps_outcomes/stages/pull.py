@@ -22,7 +22,7 @@ from crps_outcomes.errors import IncompleteDataError, NoPatientsError
 from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Part, Query, Unreadable
 from crps_outcomes.home import write_private
 from crps_outcomes.ledger import Account, account, complaint, ledger_table, merged, with_hole
-from crps_outcomes.rejections import rejection_table
+from crps_outcomes.rejections import Rejection, rejection_table
 from crps_outcomes.snapshot import Completeness, Origin, Snapshot, write_snapshot
 from crps_outcomes.state import Records
 
@@ -144,11 +144,15 @@ def _take_people(
 
 
 def _take_clinical(session: Session, protocol: Protocol, enrolment: Enrolment, progress: Tell) -> Account:
-    """Everything else the study folder names, of the enrolled people and nobody else."""
+    """Everything else the study folder names, of the enrolled people; what names nobody is told, not kept."""
     done = {*SELECTOR_TYPES[protocol.enrolment.selector], "Patient", "Consent", "Medication"}
     names = [name for name in dict.fromkeys(protocol.pull.resource_types) if name not in done]
     queries = [Query(name, "patient", tuple(enrolment.enrolled)) for name in names]
-    return _fetch(session, protocol, queries, lambda item: item.subject_id in enrolment.enrolled, progress)
+    parts = _arrived(session, protocol, queries, lambda item: item.subject_id in enrolment.enrolled, progress)
+    found = account(parts, lambda item: item.subject_id in enrolment.enrolled)
+    homeless = {item.ref for part in parts for item in part.items if not item.subject_id}
+    refused = (Rejection(ref, "subject-missing") for ref in sorted(homeless))
+    return replace(found, rejections=(*found.rejections, *refused))
 
 
 def _take_medications(session: Session, protocol: Protocol, clinical: Account, progress: Tell) -> Account:
