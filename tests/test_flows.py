@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -96,6 +98,19 @@ def test_the_kind_of_a_failure_survives_the_scheduler(prefect_server, tmp_path):
     with pytest.raises(SourceError) as caught:
         nightly(NightlyParams(source=str(tmp_path / "nothing"), home=str(tmp_path / "home")))
     assert caught.value.__cause__ is None
+
+
+def test_the_command_line_runs_the_flow_on_a_server_of_its_own(tmp_path):
+    command = [sys.executable, "-c", "from crps_outcomes.cli import main; main()", "run"]
+    options = ["--source", str(tmp_path / "nothing"), "--out", str(tmp_path / "home")]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == SourceError.exit_code
+    assert done.stdout == ""
+    assert done.stderr.startswith("Stopped. ")
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "home" / "prefect" / "server.log").read_text(encoding="utf-8") == ""
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "home").rglob("*")} == {0}
 
 
 def test_a_report_before_any_pull_says_what_to_do_first(prefect_server, tmp_path):

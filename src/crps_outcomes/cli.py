@@ -142,7 +142,7 @@ def check(study: StudyOption = None) -> None:
     Example: [bold]crps-outcomes check --study my-clinic[/bold]
     """
     root = locate(study)
-    found = load(root)
+    found = settings.checked(root)
     typer.echo("\n".join(_summary(found)))
     if (root / "prefect.yaml").is_file():
         names = ", ".join(deployment.name for deployment in read_deployments(root / "prefect.yaml").deployments)
@@ -223,6 +223,7 @@ def _offer(token_file: Path | None) -> None:
     """Tell the flow where the token is; it is never a parameter, because parameters are stored."""
     if token_file is not None:
         os.environ[TOKEN_FILE] = str(token_file.resolve())
+    settings.token(os.environ)  # refuses a file that is not there, or that others may read, before anything starts
 
 
 def _summary(study: Study) -> Iterator[str]:

@@ -349,7 +349,7 @@ class Puzzle:
         """The values of all its quantities in one report that gives this one its largest or smallest value."""
         goal = np.zeros(len(self.bounds.lb))
         goal[self.places[name]] = -1.0 if largest else 1.0
-        solved = milp(goal, integrality=np.ones(len(goal)), bounds=self.bounds, constraints=self.constraints)
+        solved = milp(goal, integrality=np.ones(len(goal), dtype=int), bounds=self.bounds, constraints=self.constraints)
         if solved.x is None:
             raise DisclosureError("the disclosure audit found no solution; the report does not add up")
         return {one: round(float(value)) for one, value in zip(self.places, solved.x, strict=False)}

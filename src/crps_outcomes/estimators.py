@@ -246,12 +246,12 @@ def _scaled(difference: float, spread: float, n: int) -> Interval:
 def as_values(numbers: pd.Series | Sequence[float]) -> Values:
     """The numbers that are there, as a float array: the one place of the statistics where missing values are left out."""
     series = pd.Series(numbers, dtype="Float64")
-    return series[series.notna()].to_numpy(dtype="float64")
+    return np.asarray(series[series.notna()].to_numpy(dtype="float64"), dtype=np.float64)
 
 
 def as_floats(numbers: pd.Series) -> Values:
     """A nullable column as a float array of the same length, nan where there is none."""
-    return numbers.astype("Float64").to_numpy(dtype="float64", na_value=float("nan"))
+    return np.asarray(numbers.astype("Float64").to_numpy(dtype="float64", na_value=float("nan")), dtype=np.float64)
 
 
 def as_nullable(numbers: Values) -> pd.arrays.FloatingArray:

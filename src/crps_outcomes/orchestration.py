@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 120
 _STOP_SECONDS = 10
+# The server holds one end of a pipe and stops when the other closes, however this process ends.
+_UNTIL_WE_END = """
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
+import uvicorn
+uvicorn.main()
+"""
 _CREDENTIALS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
 
 
@@ -99,18 +106,20 @@ def _free_port() -> int:
 
 
 def _start(environment: Mapping[str, str], port: int, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     where = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    command = [sys.executable, "-c", _UNTIL_WE_END, "--factory", "prefect.server.api.server:create_app", *where]
     # What Prefect sets for the server it would start itself: no web interface, settings final.
     private = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     with log.open("wb") as out:
-        return subprocess.Popen([*command, *where], env={**environment, **private}, stdout=out, stderr=out)  # noqa: S603
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            command, env={**environment, **private}, stdin=subprocess.PIPE, stdout=out, stderr=out
+        )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with process:  # closes the pipe
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()

@@ -6,16 +6,20 @@ The environment holds what must not be a flow's parameter, for those are stored 
 from __future__ import annotations
 
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from crps_outcomes import sections
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.fhir import auth
 from crps_outcomes.study import load, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from crps_outcomes.definitions import ReportDefinition
     from crps_outcomes.params import CommonParams
+    from crps_outcomes.study import Study
 
 HOME = "CRPS_OUTCOMES_HOME"  # folder below which all is written; without it, build
 SOURCE = "CRPS_OUTCOMES_SOURCE"  # address or folder that a scheduled run pulls from
@@ -36,11 +40,33 @@ def study(params: CommonParams) -> Path:
         DefinitionError: a mistake in the study folder, or a report it does not have.
     """
     root = locate(Path(params.study) if params.study else None)
-    reports = load(root).reports
+    reports = checked(root).reports
     for name in params.reports:
         if name not in reports:
             raise DefinitionError(f'reports: no report "{name}"; there are {", ".join(sorted(reports))}')
     return root
+
+
+def checked(root: Path) -> Study:
+    """The study in a folder, read as a whole, and its reports held against the sections there are.
+
+    Raises:
+        DefinitionError: every mistake found, each with its file and key.
+    """
+    found = load(root)
+    mistakes = [mistake for one in found.reports.values() for mistake in _section_mistakes(root, one)]
+    if mistakes:
+        raise DefinitionError("\n".join(mistakes))
+    return found
+
+
+def _section_mistakes(root: Path, report: ReportDefinition) -> Iterator[str]:
+    known = {module.name for module in iter_modules(sections.__path__)}
+    for name in report.sections:
+        if name not in known:
+            yield f'reports/{report.id}.toml: sections: no section "{name}"; there are {", ".join(sorted(known))}'
+        elif not (root / "templates" / "sections" / f"{name}.html.j2").is_file():
+            yield f'reports/{report.id}.toml: sections: "{name}" needs templates/sections/{name}.html.j2'
 
 
 def source(environment: Mapping[str, str], asked: str | None = None) -> str:

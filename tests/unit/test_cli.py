@@ -87,6 +87,7 @@ def test_every_option_reaches_the_flow(flow, home, tmp_path):
 
 def test_the_token_file_is_told_to_the_flow_but_is_no_parameter(flow, monkeypatch, tmp_path):
     monkeypatch.setenv("CRPS_OUTCOMES_TOKEN_FILE", "")
+    (tmp_path / "secret.txt").touch(0o600)
     call("run", "--source", "https://fhir.example.org", "--token-file", tmp_path / "secret.txt")
     assert os.environ["CRPS_OUTCOMES_TOKEN_FILE"] == str(tmp_path / "secret.txt")
     assert "secret.txt" not in flow.asked[0][2].model_dump_json()
@@ -113,13 +114,15 @@ def test_an_unforeseen_failure_says_its_class_and_where_but_not_its_words(flow, 
 
 
 @pytest.mark.parametrize(("arguments", "word"), [
+    (["--token-file", "no-such-file"], "no such token file"),
     (["--as-of", "31/01/2026"], "YYYY-MM-DD"),
     (["--as-of", "2026-02-30"], "YYYY-MM-DD"),
     (["--report", "evidense"], 'no report "evidense"; there are evidence'),
     (["--study", "no/such/folder"], "not a study folder"),
     (["--edition", "public"], "edition"),
 ])
-def test_a_wrong_option_is_refused_before_anything_runs(flow, arguments, word):
+def test_a_wrong_option_is_refused_before_anything_runs(flow, arguments, word, monkeypatch):
+    monkeypatch.setenv("CRPS_OUTCOMES_TOKEN_FILE", "")
     result = call("run", "--source", "https://fhir.example.org", *arguments)
     assert result.exit_code == 2
     assert word in " ".join(result.stderr.split())
@@ -158,6 +161,17 @@ def test_check_names_file_line_and_key(home, tmp_path):
     result = call("check", "--study", tmp_path)
     assert result.exit_code == 2
     assert f"mappings/protocol.toml:{number}: pull.page_sise" in result.stderr
+
+
+def test_check_refuses_a_section_that_nobody_wrote_or_that_has_no_template(home, tmp_path):
+    copy_of_study(tmp_path)
+    report = tmp_path / "reports" / "evidence.toml"
+    report.write_text(report.read_text(encoding="utf-8").replace('"pain"', '"panic"'), encoding="utf-8")
+    (tmp_path / "templates" / "sections" / "safety.html.j2").unlink()
+    result = call("check", "--study", tmp_path)
+    assert result.exit_code == 2
+    assert 'reports/evidence.toml: sections: no section "panic"; there are' in result.stderr
+    assert '"safety" needs templates/sections/safety.html.j2' in result.stderr
 
 
 @pytest.mark.parametrize(("right", "wrong", "message"), [

@@ -7,7 +7,7 @@ carry counts they can do without. A term is free text of a site, so a rare one c
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from crps_outcomes.analysis.responders import MISSING_IS_NON_RESPONDER
 from crps_outcomes.analysis.rows import DESCRIPTION
@@ -42,7 +42,7 @@ def with_fewer_terms(estimates: pd.DataFrame, cohort: Cohort, threshold: int) ->
     rows = list(event_rows(cohort, events.assign(term=terms)))
     if not kept:
         rows = [row for row in rows if row["group"] != OTHER_TERMS]  # one group of everything says nothing
-    return build(ESTIMATES, [*estimates[~by_term].to_dict("records"), *rows])
+    return build(ESTIMATES, [*cast("list[dict[str, Any]]", estimates[~by_term].to_dict("records")), *rows])
 
 
 def frequent_terms(events: pd.DataFrame, threshold: int) -> list[str]:

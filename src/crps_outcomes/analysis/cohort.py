@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ class Visited:
 
     @cached_property
     def is_observed(self) -> NDArray[np.bool_]:
-        return self.state == "observed"
+        return np.asarray(self.state == "observed", dtype=np.bool_)
 
     @property
     def n_observed(self) -> int:
@@ -111,8 +111,9 @@ class Cohort:
         for population in (TREATED, ANALYSED):
             frame = self.of(self.tables.outcomes, population)
             arrays = _arrays(frame)
-            for (measure, visit), at in frame.groupby(["measure", "visit"], sort=True).indices.items():
-                found[population, str(measure), str(visit)] = _taken(arrays, at)
+            places = cast("dict[tuple[str, str], NDArray[np.intp]]", frame.groupby(["measure", "visit"]).indices)
+            for (measure, visit), at in places.items():
+                found[population, measure, visit] = _taken(arrays, at)
         return found
 
     def at(self, measure: str, visit: str, population: str) -> Visited:

@@ -75,7 +75,8 @@ def _median(measure: str, values: pd.Series, unit: str, what: str) -> Row:
 def _intervals(sessions: pd.DataFrame) -> pd.Series:
     """Days from each session to the one before it in the same series."""
     ordered = sessions.sort_values(["subject_id", "session"])
-    return ordered.groupby(["subject_id", "series"], sort=True)["began_on"].diff().dropna().dt.days
+    days: pd.Series = ordered.groupby(["subject_id", "series"], sort=True)["began_on"].diff().dropna().dt.days
+    return days
 
 
 # --- week by dose -------------------------------------------------------------------------------------------------

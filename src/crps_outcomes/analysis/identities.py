@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -105,7 +105,7 @@ def shown_counts(estimates: pd.DataFrame, counts: pd.DataFrame) -> tuple[Shown, 
 
 
 def _shown_estimates(estimates: pd.DataFrame) -> Iterator[Shown]:
-    for one in estimates.to_dict("records"):
+    for one in cast("list[dict[str, Any]]", estimates.to_dict("records")):
         for role, template in NAMES.get(f"{one['section']}/{one['statistic']}", {}).items():
             if pd.notna(one[role]):
                 yield Shown(str(one["estimate_id"]), role, template.format(**one), int(one[role]))

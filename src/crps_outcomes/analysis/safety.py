@@ -28,7 +28,7 @@ from crps_outcomes.analysis.vital_signs import pre_dose_readings, window_reading
 from crps_outcomes.estimators import TOLERANCE, as_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
 
     from crps_outcomes.analysis.cohort import Cohort
     from crps_outcomes.analysis.rows import Row
@@ -170,16 +170,16 @@ def _by_dose(cohort: Cohort, events: pd.DataFrame) -> Iterator[Row]:
     """Events per 100 sessions by third of the session dose: exploratory, because dose follows response."""
     sessions = cohort.sessions
     thirds = dose_thirds(sessions["mg_per_kg"])
-    sizes = thirds.value_counts()
+    sizes = thirds.value_counts().to_dict()
     linked = events.merge(
         sessions[["subject_id", "session"]].assign(third=thirds), on=["subject_id", "session"], validate="many_to_one"
     )
-    counts = linked["third"].value_counts()
+    counts = linked["third"].value_counts().to_dict()
     for group in (*THIRDS, NOT_KNOWN):
         yield _third(group, counts, sizes)
 
 
-def _third(group: str, counts: Mapping[str, int], sizes: Mapping[str, int]) -> Row:
+def _third(group: str, counts: Mapping[Hashable, int], sizes: Mapping[Hashable, int]) -> Row:
     k, n = int(counts.get(group, 0)), int(sizes.get(group, 0))
     key = _key("by_dose", group=group)
     if n == 0:

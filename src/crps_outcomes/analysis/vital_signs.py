@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -23,17 +23,18 @@ def window_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
     placed = _placed(cohort, measure, "backward", last)
     after = placed["taken_at"] - placed["began_at"]
     inside = placed[(after > first) & (after <= last)]
-    return inside.groupby(_SESSION, as_index=False)["value"].agg(highest="max", lowest="min")
+    by_session = inside.groupby(_SESSION)["value"]
+    return pd.DataFrame({"highest": by_session.max(), "lowest": by_session.min()}).reset_index()
 
 
 def pre_dose_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
     """The last value before or at the first injection, within the minutes declared, a row per session that has one."""
     within = pd.Timedelta(minutes=cohort.protocol.safety.pre_dose_minutes)
     placed = _placed(cohort, measure, "forward", within)
-    return placed.groupby(_SESSION, as_index=False)["value"].last().rename(columns={"value": "last"})
+    return pd.DataFrame({"last": placed.groupby(_SESSION)["value"].last()}).reset_index()
 
 
-def _placed(cohort: Cohort, measure: str, direction: str, within: pd.Timedelta) -> pd.DataFrame:
+def _placed(cohort: Cohort, measure: str, direction: Literal["backward", "forward"], within: pd.Timedelta) -> pd.DataFrame:
     """Each reading with the session it belongs to: the latest one before it, or the next one at or after it."""
     begun = cohort.sessions[cohort.sessions["began_at"].notna()][[*_SESSION, "began_at"]].sort_values("began_at")
     placed = pd.merge_asof(

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 #: Percent missing from which a cell of the grid gets its next darker tint.
 MISSING_EDGES = (0, 5, 10, 20, 35)
-REFUSED = {
-    "pulled": (("pull", "screen"), "Refused when pulled and screened, by rule."),
-    "read": (("tabulate", "score"), "Refused when tabulated and scored, by rule."),
-}
+STAGES = ("pull", "screen", "tabulate", "score")
 
 
 def completeness(facts: Facts) -> Section:
@@ -38,7 +35,7 @@ def completeness(facts: Facts) -> Section:
             "Due: the visit window has closed, or a value is there already. A visit that is not due yet counts nowhere. "
             "Nothing is dropped in silence: what is refused is counted with its rule."
         ),
-        tables={"grid": _grid(facts), **{key: _refused(facts, *what) for key, what in REFUSED.items()}},
+        tables={"grid": _grid(facts), "refused": _refused(facts)},
         text={"pull": (pull_in_words(facts),)},
     )
 
@@ -98,13 +95,13 @@ def _grid_cell(estimate: Estimate) -> Cell:
 # --- what was refused -----------------------------------------------------------------------------------------------
 
 
-def _refused(facts: Facts, stages: tuple[str, ...], title: str) -> Table:
-    found = sorted((key, told) for key, told in _by_rule(facts).items() if key[0] in stages)
+def _refused(facts: Facts) -> Table:
+    found = sorted(_by_rule(facts).items(), key=lambda one: (STAGES.index(one[0][0]), one[0][1]))
     table = Table(
-        title=title,
-        encoding="Resources or values that do not count.",
-        columns=(*text_columns(("Rule", 46), ("Meaning", 110)), *number_columns(("n", 18))),
-        rows=tuple(row(rule, capital(meaning), counted(n)) for (_, rule), (meaning, n) in found),
+        title="Refused, by rule.",
+        encoding="Resources or values that do not count, in the order of the stages that refuse them.",
+        columns=(*text_columns(("Rule", 44), ("Stage", 16), ("Meaning", 100)), *number_columns(("n", 14))),
+        rows=tuple(row(rule, stage, capital(meaning), counted(n)) for (stage, rule), (meaning, n) in found),
         empty="Nothing was refused.",
         style="dense tight fixed",
     )
