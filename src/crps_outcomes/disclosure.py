@@ -211,7 +211,13 @@ def protect(layout: Layout) -> Page:
                 raise DisclosureError(
                     "small counts can be worked out whatever is hidden; the release edition needs more people"
                 )
-    return _restored(page, given_up, evidence)
+    return _without_vain_marks(_restored(page, given_up, evidence))
+
+
+def _without_vain_marks(page: Page) -> Page:
+    """The page with the rows shown whose every count another row shows anyway: hiding those protects nothing."""
+    hidden_only = {one.row for one in page.layout.shown if one.quantity in page.unknown}
+    return page.showing(frozenset(row for row, mark in page.hidden.items() if mark == PROTECTING) - hidden_only)
 
 
 def _restored(page: Page, given_up: Sequence[tuple[str, frozenset[str]]], evidence: Evidence) -> Page:

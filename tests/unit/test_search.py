@@ -121,7 +121,7 @@ def test_rows_that_vanish_during_a_pull_are_noticed_even_if_the_last_count_fits(
     resources = [one for one in cohort() if one["id"] != "a-4"]
     more = Inject("F07", page=1, times=2)
     with pytest.raises(IncompleteDataError, match="F04"):
-        pulled_from(FaultyServer(resources, more), tmp_path)
+        pulled_from(FaultyServer(resources, more), tmp_path, protocol(workers=1))  # both times to one query
 
 
 def test_a_page_that_leads_to_itself_is_asked_for_once(tmp_path):

@@ -34,7 +34,9 @@ def pre_dose_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
     return pd.DataFrame({"last": placed.groupby(_SESSION)["value"].last()}).reset_index()
 
 
-def _placed(cohort: Cohort, measure: str, direction: Literal["backward", "forward"], within: pd.Timedelta) -> pd.DataFrame:
+def _placed(
+    cohort: Cohort, measure: str, direction: Literal["backward", "forward"], within: pd.Timedelta
+) -> pd.DataFrame:
     """Each reading with the session it belongs to: the latest one before it, or the next one at or after it."""
     begun = cohort.sessions[cohort.sessions["began_at"].notna()][[*_SESSION, "began_at"]].sort_values("began_at")
     placed = pd.merge_asof(
