@@ -1,0 +1,78 @@
+"""The command as a user runs it, from a source to the folder of the run: what it publishes, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crps_outcomes.study import load, locate
+from crps_outcomes.synthetic import Options, generate, write_ndjson
+from faulty_server import FaultyServer, Inject
+
+pytestmark = pytest.mark.prefect
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return generate(Options(patients=24, seed=5), load(locate()))
+
+
+def command(source: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return subprocess.run(
+        [sys.executable, "-c", "from crps_outcomes.cli import main; main()", "run", "--source", source],
+        env=environment | {"CRPS_OUTCOMES_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def newest(resources):
+    """What a server would hold: the last version of each."""
+    return list({(one["resourceType"], one["id"]): one for own in resources.values() for one in own}.values())
+
+
+def test_the_same_data_in_another_order_give_the_same_bytes(cohort, tmp_path):
+    digests, pages = set(), set()
+    for name in ("one", "two"):
+        folder = write_ndjson(cohort, tmp_path / f"cohort-{name}")
+        if name == "two":
+            for path in sorted(folder.glob("*.ndjson")):
+                lines = path.read_text().splitlines(keepends=True)
+                random.Random(1).shuffle(lines)
+                path.write_text("".join(lines))
+        done = command(str(folder), tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        run = Path(done.stdout.splitlines()[-1])
+        digests.add(json.loads((run / "provenance.json").read_text())["snapshot"])
+        pages.add(hashlib.sha256((run / "report.pdf").read_bytes()).hexdigest())
+    assert len(digests) == 1
+    assert len(pages) == 1
+
+
+def test_a_page_that_is_missing_ends_in_exit_4_and_nothing_is_published(cohort, tmp_path):
+    with FaultyServer(newest(cohort.resources), Inject("F07 lost page")).listen() as address:
+        done = command(address, tmp_path)
+    assert done.returncode == 4
+    assert "F07" in done.stderr
+    assert not list((tmp_path).glob("runs/*")) + list((tmp_path).glob("snapshots/*"))
+
+
+def test_a_line_that_is_missing_ends_in_exit_4_and_nothing_is_published(cohort, tmp_path):
+    folder = write_ndjson(cohort, tmp_path / "cohort")
+    path = folder / "QuestionnaireResponse.ndjson"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    done = command(str(folder), tmp_path / "home")
+    assert done.returncode == 4
+    assert "F36" in done.stderr
+    assert not list((tmp_path / "home").glob("runs/*"))
+
