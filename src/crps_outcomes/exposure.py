@@ -76,32 +76,39 @@ def read_administration(given: fhir.MedicationAdministration, pharmacy: Pharmacy
     medication = _medication(given, pharmacy)
     if medication is None:
         return Rejection(given.ref, "medication-missing")
-    substance = _substance(medication, pharmacy.study)
-    if substance:
-        return Rejection(given.ref, substance)
+    if rule := _substance(medication, pharmacy.study):
+        return Rejection(given.ref, rule)
     when = moment(written_date(given), pharmacy.study.protocol.timezone)
     if when.on is None:
         return Rejection(given.ref, "date-too-coarse" if written_date(given) else "date-missing")
-    weight, weight_flags = _weight(weights, when.on, pharmacy.study)
+    weight, flags = _weight(weights, when.on, pharmacy.study)
     dose = read_dose(given.dosage.dose, medication, weight, pharmacy.study)
     if dose.rule:
         return Rejection(given.ref, dose.rule)
-    route, route_flags = read_route(given.dosage, pharmacy.study)
-    per_kg = dose.mg_per_kg if dose.mg_per_kg is not None else dose.mg / weight if dose.mg and weight else None
-    flags = (*dose.flags, *route_flags, *weight_flags, *(("date only",) if when.at is None else ()))
+    when_flags = ("date only",) if when.at is None else ()
     return {
         "source_ref": given.ref,
         "subject_id": subject_id(given),
         "given_at": when.at,
         "given_on": when.on,
-        "route": route,
         "session": None,
         "series": None,
+        **_amount_and_route(given, dose, weight, (*flags, *when_flags), pharmacy.study),
+    }
+
+
+def _amount_and_route(
+    given: fhir.MedicationAdministration, dose: Dose, weight: float | None, flags: tuple[str, ...], study: Study
+) -> Row:
+    route, route_flags = read_route(given.dosage, study)
+    per_kg = dose.mg_per_kg if dose.mg_per_kg is not None else dose.mg / weight if dose.mg and weight else None
+    return {
+        "route": route,
         "dose_mg": dose.mg,
         "mg_per_kg": per_kg,
         "weight_kg": weight,
         "dose_basis": dose.basis,
-        "flags": "; ".join(flags),
+        "flags": "; ".join((*dose.flags, *route_flags, *flags)),
     }
 
 
