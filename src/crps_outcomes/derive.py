@@ -144,7 +144,10 @@ def _gathered(plan: Plan, name: str) -> pd.DataFrame:
     files = [plan.part(number) / f"{name}.parquet" for number in range(plan.partitions)]
     if missing := [file.parent.name for file in files if not file.is_file()]:
         raise PipelineError(f"{', '.join(missing)} not derived; was the program or the study changed during the run?")
-    return finish(SCHEMAS[name], pd.concat([pd.read_parquet(file) for file in files]))
+    rows = pd.concat([pd.read_parquet(file) for file in files])
+    if name == "rejections":  # a Medication belongs to every partition, its rejection to the cohort
+        rows = rows.drop_duplicates(["resource_ref", "rule"])
+    return finish(SCHEMAS[name], rows)
 
 
 def _account_for_all(

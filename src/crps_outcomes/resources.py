@@ -39,11 +39,6 @@ class Ratio(Element, frozen=True):
     denominator: Quantity | None = None
 
 
-class Range(Element, frozen=True):
-    low: Quantity | None = None
-    high: Quantity | None = None
-
-
 class Reference(Element, frozen=True):
     reference: str = ""
 
