@@ -163,6 +163,8 @@ class Pull(Definition):
     workers: int = Field(default=4, ge=1, le=16)
     timeout_seconds: float = Field(default=60, gt=0)
     max_body_mb: int = Field(default=64, ge=1)
+    whole_every_days: int = Field(default=7, ge=0)  # days until everything is asked for again; 0: every time
+    resume_hours: float = Field(default=24, ge=0)  # how old a pull that stopped may be for the next one to go on with it
 
 
 class Exposure(Definition):

@@ -18,14 +18,14 @@ import msgspec
 import pyarrow as pa
 
 from crps_outcomes.errors import SourceError
-from crps_outcomes.fhir.source import JSON_ERRORS, Item, Part, Query, Unreadable, instant, read_item
+from crps_outcomes.fhir.source import JSON_ERRORS, Item, Part, Query, Unit, Unreadable, instant, read_item
 from crps_outcomes.fhir.unpack import MEGABYTE, Line, UnpackError, blocks, lines
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from crps_outcomes.definitions import Pull
+    from crps_outcomes.fhir.source import Order
 
 MANIFEST = "manifest.json"
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
@@ -105,14 +105,19 @@ class FolderSource:
     def kind(self) -> Literal["folder"]:
         return "folder"
 
+    @property
+    def identity(self) -> str:
+        """Any folder: each night has one of its own."""
+        return "folder"
+
     @contextmanager
-    def open(self, resource_types: Sequence[str], limits: Pull) -> Iterator[FolderSession]:  # noqa: ARG002
+    def open(self, order: Order) -> Iterator[FolderSession]:
         """A session, after one look through all files.
 
         Raises:
             SourceError: no such folder, no NDJSON in it, or a manifest.json that is none.
         """
-        wanted = {*resource_types, "Medication"}  # whether Medications are referred to shows later
+        wanted = {*order.resource_types, "Medication"}  # whether Medications are referred to shows later
         manifest = _read_manifest(self.path)
         files = _listed(self.path, manifest) if manifest else _found(self.path)
         looks = {file.name: _look(file) for file in files}
@@ -138,13 +143,28 @@ class FolderSession:
     pulled_at: datetime
     parts: tuple[Part, ...]
     software: str = "folder of NDJSON files"
+    workers: int = 1  # one disk
+    since: None = None
+    deleted: frozenset[tuple[str, str]] = frozenset()
 
-    def fetch(self, queries: Sequence[Query]) -> Iterator[Part]:
-        """The lines of the types asked for, in pieces. A folder cannot narrow further: the pull filters."""
-        wanted = {query.resource_type for query in queries}
-        for file in self.files:
-            for resource_type in sorted(wanted & set(self.looks[file.name].types)):
-                yield from self._pieces(file, resource_type)
+    def units(self, queries: Sequence[Query]) -> list[Unit]:
+        """The types asked for, file by file. A folder cannot narrow further: the pull filters."""
+        wanted = {query.resource_type for query in queries if query.values or not query.by}
+        return [
+            self._unit(file, name) for file in self.files for name in sorted(wanted & set(self.looks[file.name].types))
+        ]
+
+    def take(self, unit: Unit) -> Iterator[Part]:
+        """The lines of one type in a file, in pieces."""
+        yield from self._pieces(next(file for file in self.files if file.name == unit.work), unit.resource_type)
+
+    def count(self, unit: Unit) -> int | None:
+        """A folder says nothing beyond what it holds."""
+        del unit
+        return None
+
+    def _unit(self, file: _File, resource_type: str) -> Unit:
+        return Unit(f"{file.name} {resource_type}", resource_type, work=file.name)
 
     def _pieces(self, file: _File, resource_type: str) -> Iterator[Part]:
         look = self.looks[file.name]

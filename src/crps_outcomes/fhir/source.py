@@ -1,7 +1,7 @@
 """What a source of resources offers the pull, and what one arrived resource looks like. No network here.
 
-A source is opened for a list of resource types and yields a session; the session answers queries with parts (one
-part per page or piece of a file). A part that could not be had is not an exception but a part with a ``hole``.
+A source is opened for an order and yields a session. The session turns queries into units of work; each unit is taken
+as parts (one per page or piece of a file). What could not be had is not an exception but a part with a ``hole``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from crps_outcomes.resources import id_in
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from crps_outcomes.definitions import Pull
 
@@ -45,13 +46,14 @@ Filter = Literal["", "_id", "patient", "identifier", "study", "type", "category"
 class Query(NamedTuple):
     """What is wanted of one resource type: all of it, or what ``by`` narrows to ``values``.
 
-    A source may answer with more than was asked (a server that does not know the parameter, a folder): the pull
-    filters once more.
+    With ``since`` only what changed from that instant on is wanted. A source may answer with more than was asked (a
+    server that does not know the parameter, a folder): the pull filters once more.
     """
 
     resource_type: str
     by: Filter = ""
     values: tuple[str, ...] = ()
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,33 @@ class Part:
         return len(self.items) + len(self.unreadable) + self.n_not_asked_for
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a pull opens a source for."""
+
+    resource_types: tuple[str, ...]
+    limits: Pull
+    workplace: Path  # the private folder of this pull: an export is downloaded into it
+    since: datetime | None = None  # what changed from here on is enough; a source may answer with everything
+    whole_from: datetime | None = None  # once the source's clock is past this, everything is wanted all the same
+    group: str = ""  # system|value of the Group that lists the cohort, "" for the other selectors
+
+
+class Unit(NamedTuple):
+    """A piece of work that is taken whole or not at all: one search, or one file's resources of one type."""
+
+    name: str  # the query_id of its parts, the same at every attempt of one pull
+    resource_type: str
+    people: tuple[str, ...] = ()  # the patients it is about; empty if it is about whoever there is
+    since: datetime | None = None  # it brings only what changed from here on
+    work: Any = None  # the session's own
+
+    @property
+    def whole(self) -> Unit:
+        """The same unit without the limit in time."""
+        return self._replace(name=f"{self.name} whole", since=None)
+
+
 class Session(Protocol):
     """An opened source."""
 
@@ -114,18 +143,40 @@ class Session(Protocol):
     def parts(self) -> tuple[Part, ...]:
         """What opening has already shown: files as such, with their holes."""
 
-    def fetch(self, queries: Sequence[Query]) -> Iterator[Part]:
-        """Everything the source holds that the queries ask for, at least; each resource type is asked for once."""
+    @property
+    def workers(self) -> int:
+        """How many units may be taken side by side."""
+
+    @property
+    def since(self) -> datetime | None:
+        """From when on changes are here; None if everything is."""
+
+    @property
+    def deleted(self) -> frozenset[tuple[str, str]]:
+        """(resource type, id) of what the source itself says is gone."""
+
+    def units(self, queries: Sequence[Query]) -> list[Unit]:
+        """Units that bring everything the queries ask for, at least; each resource type is asked for once."""
+
+    def take(self, unit: Unit) -> Iterator[Part]:
+        """The parts of a unit: all of them, or one with the hole."""
+
+    def count(self, unit: Unit) -> int | None:
+        """How many resources the source has for the whole unit now, whenever they changed; None if it cannot say."""
 
 
 class Source(Protocol):
     """Where resources come from."""
 
     @property
-    def kind(self) -> Literal["rest", "folder"]: ...
+    def kind(self) -> Literal["rest", "export", "folder"]: ...
 
-    def open(self, resource_types: Sequence[str], limits: Pull) -> AbstractContextManager[Session]:
-        """A session for these types.
+    @property
+    def identity(self) -> str:
+        """What stays the same from night to night: a server's address, whichever way it is asked."""
+
+    def open(self, order: Order) -> AbstractContextManager[Session]:
+        """A session for this order.
 
         Raises:
             SourceError: it cannot be reached, refuses, or does not know one of the types.
