@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from faulty_server.answers import NDJSON_TYPE, Answer, Json, Row, Scene, line, o
 from faulty_server.search import instant, patients_of, updated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from faulty_server.server import FaultyServer
@@ -43,7 +42,7 @@ class Lines:
 class File:
     resource_type: str
     rows: Sequence[Row] | Lines
-    kind: str = "output"  # or error, deleted
+    kind: str = "output"  # or error, deleted, unlisted
     number: int = 1  # among the files of its type
 
     @property
@@ -78,7 +77,11 @@ def _refused(server: FaultyServer, scene: Scene, level: str, group: str) -> Answ
         return outcome(404, "not-found")
     wrong = set(asked) - _PARAMETERS or asked.get("_outputFormat", "") not in _FORMATS
     wrong = wrong or ("_since" in asked and instant(asked["_since"]) is None)
-    wrong = wrong or _types(scene) - {*server.parameters, *server.lines, *(one["resourceType"] for one in server.stored())}
+    wrong = wrong or _types(scene) - {
+        *server.parameters,
+        *server.lines,
+        *(one["resourceType"] for one in server.stored()),
+    }
     if wrong:
         return outcome(400, "invalid")
     return server.smart.refusal_of_export(scene, _types(scene)) if server.smart else None
@@ -98,7 +101,9 @@ def _types(scene: Scene) -> set[str]:
 def _files(server: FaultyServer, scene: Scene, level: str, group: str) -> list[File]:
     asked, since = _types(scene), instant(scene.url.params.get("_since", ""))
     if server.smart:
-        asked = server.smart.narrowed(scene, asked or {one["resourceType"] for one in server.stored()} | {*server.lines})
+        asked = server.smart.narrowed(
+            scene, asked or {one["resourceType"] for one in server.stored()} | {*server.lines}
+        )
         if not asked:
             return []
     found: dict[str, list[Json]] = {}
@@ -165,7 +170,10 @@ def status(server: FaultyServer, scene: Scene, job: str) -> Answer:
     if own is None:
         return outcome(404, "not-found")
     own.n_polls += 1
-    answer, page = Answer(202, b"", {"retry-after": "1", "x-progress": "working"}), int(scene.url.params.get("page", "1"))
+    answer, page = (
+        Answer(202, b"", {"retry-after": "1", "x-progress": "working"}),
+        int(scene.url.params.get("page", "1")),
+    )
     if own.n_polls > server.setting("polls"):
         answer = server.faulty(Answer(200, _manifest(server, scene, own, page)), scene, "manifest", page)
     return server.faulty(answer, scene, "status", own.n_polls)
@@ -179,9 +187,10 @@ def _manifest(server: FaultyServer, scene: Scene, job: Job, page: int) -> Json:
         "requiresAccessToken": server.needs_token_for_files,
         **{kind: [] for kind in ("output", "error", "deleted")},
     }
-    for number, one in islice(enumerate(job.files), start_at, start_at + size):
+    listed = [(number, one) for number, one in enumerate(job.files) if one.kind in made]
+    for number, one in listed[start_at : start_at + size]:
         made[one.kind].append(entry(scene, number, one))
-    if start_at + size < len(job.files):
+    if start_at + size < len(listed):
         made["link"] = [{"relation": "next", "url": f"{scene.base}/bulkstatus/{scene.job}?page={page + 1}"}]
     return made
 
@@ -192,8 +201,8 @@ def entry(scene: Scene, number: int, one: File) -> Json:
 
 
 def add_file(scene: Scene, one: File) -> Json:
-    """One more file of the job, as it stands in a manifest; the same file is not added twice."""
-    files = scene.server.jobs[scene.job].files
+    """One more file of the job, as a fault may list it; the manifest itself does not, and it is not added twice."""
+    files, one = scene.server.jobs[scene.job].files, replace(one, kind="unlisted")
     if one not in files:
         files.append(one)
     return entry(scene, files.index(one), one)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from faulty_server.answers import Inject, Json, line
 from faulty_server.faults import VARIANTS
 from faulty_server.server import full
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 
 def write_folder(resources: Sequence[Json], folder: Path, *injects: Inject) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ import httpx
 from faulty_server.answers import Answer, Json, Scene, bundle, issues, match, outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from faulty_server.server import FaultyServer
 
 PARAMETERS: dict[str, tuple[str, ...]] = {

@@ -9,14 +9,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from faulty_server import export, search, smart
 from faulty_server.answers import (
-    EXPORT_PLACES, TYPED, USUAL_PAGE, Answer, Inject, Json, Row, Scene, key_of, outcome,
+    EXPORT_PLACES,
+    TYPED,
+    USUAL_PAGE,
+    Answer,
+    Inject,
+    Json,
+    Row,
+    Scene,
+    key_of,
+    outcome,
 )  # fmt: skip
 from faulty_server.faults import VARIANTS
 from faulty_server.search import PARAMETERS
@@ -24,6 +32,7 @@ from faulty_server.wire import asgi, listening, transport
 
 if TYPE_CHECKING:
     import ssl
+    from pathlib import Path
 
 Route = tuple[str, Callable[..., Answer]]
 _ROUTES: tuple[Route, ...] = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ import jwt
 from faulty_server.answers import Answer, Json, Scene, outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from faulty_server.server import FaultyServer
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faulty_server.answers import Answer, Json, Row, Scene, edited, in_body, issues, outcome
 from faulty_server.faults.variant import Act, Variant, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ANY = ("page", "file", "count", "metadata", "read", "kickoff", "status", "token", "delete")
 

@@ -6,13 +6,15 @@ import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faulty_server import export
 from faulty_server.answers import Answer, Inject, Json, Row, Scene, edited, in_body, issues, outcome
 from faulty_server.export import File
 from faulty_server.faults.variant import Act, Variant, status
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _ELSEWHERE = "http://elsewhere.invalid/r4/bulk/1"
 _KICKOFF, _STATUS, _MANIFEST, _LINES, _FILE, _DELETE = (
@@ -212,11 +214,11 @@ BULK = (
     Variant("F34 for good", "500 for a poll, and not transient", _STATUS, status(500, "exception")),
     _manifest("F35", "done, and an error file says something failed", _error_file("error", loses_files=False)),
     _manifest("F35 lost", "done, but the files of a type are lost and an error file says so", _error_file("error", loses_files=True)),
-    _manifest("F35 silent", "done, and the files of a type are lost in silence", _outputs(lambda *_: None)),
+    _manifest("F35 silent", "done, and the files of a type are lost in silence", _outputs(lambda *_: None), page=0),
     _manifest("F35 warning", "done, with a warning in an error file", _error_file("warning", loses_files=False)),
     Variant("F35 unlisted", "a file that the manifest does not list lies there", folder=_unlisted_on_disk),
-    _manifest("F36", "count is larger than the lines delivered", _counts(1)),
-    _manifest("F36 more", "count is smaller than the lines delivered", _counts(-1)),
+    _manifest("F36", "count is larger than the lines delivered", _counts(1), page=0),
+    _manifest("F36 more", "count is smaller than the lines delivered", _counts(-1), page=0),
     _manifest("F36 absent", "no count", _counts(None), page=0),
     Variant("F36 short", "the last line of a file is missing", _FILE, **_lines(lambda lines: lines[:-1])),
     Variant("F37", "410 for a file", _FILE, status(410, "expired"), folder=_missing_on_disk),

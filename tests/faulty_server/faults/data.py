@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from datetime import timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faulty_server.answers import Answer, Inject, Json, Row, Scene
 from faulty_server.faults.variant import Rows, Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _FAR = "2199-01-01T00:00:00Z"
 _GROUP = "Group"
@@ -29,7 +31,9 @@ def _each(change: Callable[[Json], Json]) -> Rows:
 
 
 def _first(change: Callable[[Json], Row]) -> Rows:
-    return lambda rows, _: [change(row) if not place and isinstance(row, dict) else row for place, row in enumerate(rows)]
+    return lambda rows, _: [
+        change(row) if not place and isinstance(row, dict) else row for place, row in enumerate(rows)
+    ]
 
 
 def _dated(stamp: str) -> Callable[[Json], Json]:
@@ -51,7 +55,11 @@ def _refers(write: Callable[[str], Json]) -> Rows:
     def change(one: Json) -> Json:
         for name in ("subject", "patient", "individual"):
             if reference := one.get(name, {}).get("reference"):
-                more = {"contained": [{"resourceType": "Patient", "id": "p"}]} if write(reference) == {"reference": "#p"} else {}
+                more = (
+                    {"contained": [{"resourceType": "Patient", "id": "p"}]}
+                    if write(reference) == {"reference": "#p"}
+                    else {}
+                )
                 return one | {name: write(reference)} | more
         return one
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from faulty_server.answers import Answer, Json, Row, Scene, bundle, edited, in_body, issues, match, outcome
 from faulty_server.faults.variant import Act, Variant, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ELSEWHERE = "http://elsewhere.invalid/r4/Observation?page=2"
 
@@ -147,7 +149,9 @@ def _refuses_includes(answer: Answer, scene: Scene) -> Answer:
 def _includes_without_end(answer: Answer, scene: Scene) -> Answer:
     if not {"_include", "_revinclude"} & {*scene.url.params}:
         return answer
-    included = [{"resource": {"resourceType": "Patient", "id": f"i{n}"}, "search": {"mode": "include"}} for n in range(8000)]
+    included = [
+        {"resource": {"resourceType": "Patient", "id": f"i{n}"}, "search": {"mode": "include"}} for n in range(8000)
+    ]
     return edited(answer, entry=[*in_body(answer, "entry"), *included])
 
 

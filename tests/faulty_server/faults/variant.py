@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faulty_server.answers import EXPORT_PLACES, REST_PLACES, SMART_PLACES, Answer, Inject, Json, Row, Scene, outcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Act = Callable[[Answer, Scene], Answer]
 Rows = Callable[[list[Row], Any], list[Row]]
@@ -51,6 +53,7 @@ class Variant:
 
 def status(code: int, issue: str, **headers: str) -> Act:
     """An error with an OperationOutcome; the injection's option is more headers."""
+
     def act(_: Answer, scene: Scene) -> Answer:
         more = scene.option if isinstance(scene.option, dict) else {}
         return replace(outcome(code, issue), headers={**headers, **more})
