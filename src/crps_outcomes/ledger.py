@@ -77,11 +77,12 @@ _STATUS = msgspec.json.Decoder(_Status)
 class Books:
     """The accounts of one pull. Rows come in as units are taken; the rest fills as each type is settled, once."""
 
+    now: datetime  # the source's clock when the pull began: a change dated later says nothing about when it was
     rows: list[Row] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     changed: list[tuple[str, Change]] = field(default_factory=list)  # reference and change, of all but the new
     changes: Counter[tuple[str, Change]] = field(default_factory=Counter)  # by resource type and change
-    newest: dict[str, datetime] = field(default_factory=dict)  # by resource type: the latest change of what is kept
+    newest: dict[str, datetime] = field(default_factory=dict)  # by resource type: the latest change kept
     doubts: dict[Place, str] = field(default_factory=dict)
     _accepted: Counter[Place] = field(default_factory=Counter)
     _distinct: Counter[Place] = field(default_factory=Counter)
@@ -109,10 +110,7 @@ class Books:
                 self._note_change(resource_type, copies.old, kept, before)
             if kept is not None:
                 self._accepted[kept.place] += 1
-                if kept.last_updated is not None:
-                    self.newest[resource_type] = max(
-                        kept.last_updated, self.newest.get(resource_type, kept.last_updated)
-                    )
+                self._note_newest(resource_type, kept)
                 yield kept
         if before is not None and self._accepted[before.place]:
             self.rows.append(_carried_over(resource_type, before.place, self._accepted[before.place]))
@@ -155,6 +153,10 @@ class Books:
         if judged is None or (arrived and _fate(old, arrived) == "superseded"):
             return old if keep(old) else None
         return arrived
+
+    def _note_newest(self, resource_type: str, kept: Held) -> None:
+        if kept.last_updated is not None and kept.last_updated <= self.now:
+            self.newest[resource_type] = max(kept.last_updated, self.newest.get(resource_type, kept.last_updated))
 
     def _note_doubts(self, judged: _Judged) -> None:
         for one in judged.unordered:

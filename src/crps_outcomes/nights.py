@@ -83,7 +83,7 @@ def next_watermarks(
     """From where the next night asks, by type: what the source said, less an overlap, and never further back.
 
     Args:
-        resource_types: the newest change seen of each type; one in the source's future does not count.
+        resource_types: the newest change seen of each type, up to the beginning of the pull.
         started_at: when this pull began, by the source's clock.
         past: the pull before.
     """

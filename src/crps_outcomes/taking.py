@@ -19,6 +19,7 @@ from crps_outcomes.nights import KnownIds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from crps_outcomes.fhir.source import Item, Part, Query, Session, Unit
     from crps_outcomes.journal import Held, Journal
@@ -37,8 +38,9 @@ class Taking:
     past: Past | None
     may_reuse: bool  # what a stopped pull committed, if the source can say that it still holds
     read: Callable[[Part], Part]  # what looks at each part before it is committed
+    now: datetime  # the source's clock when the pull began
     progress: Tell
-    books: Books = field(default_factory=Books)
+    books: Books = field(init=False)
     _taken: dict[str, list[Taken]] = field(default_factory=dict)
     _changes_only: dict[str, set[str]] = field(default_factory=dict)  # type -> people of whom only changes were asked
     _is_changes_only: set[str] = field(default_factory=set)  # types of which only changes came, whoever they are about
@@ -46,6 +48,7 @@ class Taking:
     _known: KnownIds | None = None
 
     def __post_init__(self) -> None:
+        self.books = Books(self.now)
         self._known = KnownIds(self.past) if self.past else None
 
     @property
@@ -75,7 +78,7 @@ class Taking:
 
     def newest(self, resource_type: str, keeps: Keeps) -> Iterator[Held]:
         """What would be kept of a type as things stand; nothing is noted."""
-        return self._settle(Books(), resource_type, keeps)
+        return self._settle(Books(self.now), resource_type, keeps)
 
     def settled(self, resource_type: str, keeps: Keeps, *, names_people: bool) -> Iterator[Held]:
         """What is kept of a type, noted in the books. To be read once, when everything was asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from crps_outcomes.rejections import rejection_table
 from crps_outcomes.snapshot import Conclusion, Origin, open_snapshot, write_snapshot
 from faulty_server import FaultyServer
 
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ORIGIN = Origin("folder", "complete", "group", "2026-03-01T12:00:00Z", "2026-03-01", "2026-02-01", "test")
 
 
@@ -38,7 +40,7 @@ def written(folder, resources, origin=ORIGIN):
 def arrived(*resources, before=None):
     """What is kept of resources that arrived one page each, in this order, and the books of it."""
     parts = [Part("q", place, "Observation", items=(item(one),)) for place, one in enumerate(resources)]
-    books = Books(rows=[row_of(part) for part in parts])
+    books = Books(NOW, rows=[row_of(part) for part in parts])
     runs = [iter([held(part.items[0], Place("q", part.part))]) for part in parts]
     return list(books.settle("Observation", runs, lambda _: True, before)), books
 

@@ -151,6 +151,7 @@ def _take(  # noqa: PLR0913 - what a pull is made of
             past=past,
             may_reuse=source.kind == "rest",
             read=lambda part: _decisive(part, protocol),
+            now=started_at,
             progress=progress,
         )
         people, enrolment, keeps = _ask(taking, session, protocol, started_at, is_whole=whole)
@@ -382,14 +383,14 @@ class _Ending:
 
     def _origin(self, ledger: pd.DataFrame) -> Origin:
         found, past = self.found, self.found.taking.past
-        seen = [one for one in found.taking.books.newest.values() if one <= found.started_at]
+        newest = max(found.taking.books.newest.values(), default=found.started_at)
         return Origin(
             source_kind=found.source_kind,
             completeness=self._state,
             selector=self.protocol.enrolment.selector,
             pulled_at=found.started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             pulled_on=_local_day(found.started_at, self.protocol),
-            data_as_of=_local_day(max(seen, default=found.started_at), self.protocol),
+            data_as_of=_local_day(newest, self.protocol),
             software=found.software,
             before=past.snapshot.digest if past else "",
             before_on=past.snapshot.manifest.pulled_on if past else "",
