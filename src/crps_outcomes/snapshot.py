@@ -36,7 +36,7 @@ _ENCODE = msgspec.json.Encoder(order="sorted").encode
 class Origin:
     """Where and when a snapshot was pulled. Instants are ISO text in UTC, days ISO dates in the clinic's zone."""
 
-    source_kind: Literal["rest", "folder"]
+    source_kind: Literal["rest", "export", "folder"]
     completeness: Completeness
     selector: str
     pulled_at: str  # by the source's clock

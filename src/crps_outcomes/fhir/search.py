@@ -8,7 +8,6 @@ code (F01 to F30 of the catalogue in docs/completeness.md).
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -18,7 +17,7 @@ import httpx
 from crps_outcomes.errors import SourceError
 from crps_outcomes.fhir.auth import Token, no_token
 from crps_outcomes.fhir.client import Client, FaultError, Surroundings, connect
-from crps_outcomes.fhir.source import Item, Part, Query, Unreadable, read_item
+from crps_outcomes.fhir.source import Item, Order, Part, Query, Unit, Unreadable, read_item
 from crps_outcomes.fhir.wire import Bundle, Capability, is_outcome, issues_in, read_bundle, read_capability
 
 if TYPE_CHECKING:
@@ -86,12 +85,13 @@ class RestSource:
         return "rest"
 
     @contextmanager
-    def open(self, resource_types: Sequence[str], limits: Pull) -> Iterator[RestSession]:
+    def open(self, order: Order) -> Iterator[RestSession]:
         """A session, after the capability statement was read and the first search was answered.
 
         Raises:
             SourceError: the server cannot be reached, refuses, is no FHIR server, or does not know a type.
         """
+        limits = order.limits
         with connect(
             self.url,
             token=self.token,
@@ -103,7 +103,7 @@ class RestSource:
         ) as client:
             capability, pulled_at = _capability(client)
             session = RestSession(client, limits, _software(capability), pulled_at, _parameters(capability))
-            session.refuse_unknown(resource_types)
+            session.refuse_unknown(order.resource_types)
             yield session
 
 
@@ -117,6 +117,8 @@ class RestSession:
     pulled_at: datetime
     parameters: Mapping[str, frozenset[str]]
     parts: tuple[Part, ...] = ()
+    since: datetime | None = None
+    deleted: frozenset[tuple[str, str]] = frozenset()
 
     def refuse_unknown(self, resource_types: Sequence[str]) -> None:
         """Ask once for what the capability statement does not list, and once with the token in any case.
@@ -132,15 +134,22 @@ class RestSession:
                 "pull.resource_types in mappings/protocol.toml should name only types it has"
             )
 
-    def fetch(self, queries: Sequence[Query]) -> Iterator[Part]:
-        """The pages of all shards of the queries, in the order of the shards, read by several workers."""
+    @property
+    def workers(self) -> int:
+        return self.limits.workers
+
+    def units(self, queries: Sequence[Query]) -> list[Unit]:
+        """The shards of the queries."""
         shards = [shard for query in queries for shard in self.shards(query)]
-        pool = ThreadPoolExecutor(self.limits.workers)
-        try:
-            for parts in pool.map(self.take, shards):
-                yield from parts
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return [Unit(shard.query_id, shard.resource_type, shard) for shard in shards]
+
+    def count(self, unit: Unit) -> int | None:
+        """What the server counts for the unit; None when it does not say."""
+        return self._count(unit.work)
+
+    def take(self, unit: Unit) -> Iterator[Part]:
+        """The pages of a shard, or one part with the hole."""
+        yield from self._taken(unit.work)
 
     def shards(self, query: Query) -> list[Shard]:
         """The searches that answer a query: chunks of values, or the whole type if the server cannot narrow it."""
@@ -158,7 +167,7 @@ class RestSession:
             for number, chunk in enumerate(chunks, 1)
         ]
 
-    def take(self, shard: Shard) -> tuple[Part, ...]:
+    def _taken(self, shard: Shard) -> tuple[Part, ...]:
         """All pages of a shard; after a fault the shard again, its halves, or one part with the hole."""
         faults: Counter[str] = Counter()
         while True:
@@ -176,7 +185,7 @@ class RestSession:
         middle = len(shard.values) // 2
         parts: tuple[Part, ...] = ()
         for number, values in enumerate((shard.values[:middle], shard.values[middle:]), 1):
-            parts += self.take(shard._replace(query_id=f"{shard.query_id}.{number}", values=values))
+            parts += self._taken(shard._replace(query_id=f"{shard.query_id}.{number}", values=values))
             if any(part.hole for part in parts):  # the rest could not make it whole again
                 return tuple(part for part in parts if part.hole)
         return parts

@@ -19,7 +19,7 @@ import msgspec
 from crps_outcomes import resources as fhir
 from crps_outcomes.enrolment import SELECTOR_TYPES, Enrolment, Listed, cohort, enrol, listed
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError
-from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Part, Query, Unreadable
+from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query, Unreadable
 from crps_outcomes.home import write_private
 from crps_outcomes.ledger import Account, account, complaint, ledger_table, merged, with_hole
 from crps_outcomes.rejections import Rejection, rejection_table
@@ -74,7 +74,7 @@ def pull(source: Source, protocol: Protocol, home: Home, *, progress: Tell = _sa
         IncompleteDataError: something that should be there is missing; no snapshot is published.
         NoPatientsError: the selector names nobody who counts.
     """
-    with source.open(wanted_types(protocol), protocol.pull) as session:
+    with source.open(Order(wanted_types(protocol), protocol.pull, home.pulls)) as session:
         taken, people, enrolment = _take(session, protocol, progress)
         origin = _origin(source, session, protocol, taken)
     ledger = ledger_table(taken.rows)
@@ -170,7 +170,8 @@ def _arrived(session: Session, protocol: Protocol, queries: Sequence[Query], kee
     """The parts of the queries; of what nobody will keep, only the identity stays in memory."""
     parts: list[Part] = []
     received: Counter[str] = Counter()
-    for part in _decisive(session.fetch(queries), protocol):
+    arrived = (part for unit in session.units(queries) for part in session.take(unit))
+    for part in _decisive(arrived, protocol):
         received[part.resource_type] += part.n_received
         progress(f"Pulling {part.resource_type}: {received[part.resource_type]:,}")
         light = tuple(item if keep(item) else replace(item, body=b"") for item in part.items)
