@@ -163,6 +163,7 @@ class Pull(Definition):
     workers: int = Field(default=4, ge=1, le=16)
     timeout_seconds: float = Field(default=60, gt=0)
     max_body_mb: int = Field(default=64, ge=1)
+    requests_per_second: float = Field(default=20, gt=0, le=1000)  # over all workers together; a server may allow fewer
 
 
 class Exposure(Definition):

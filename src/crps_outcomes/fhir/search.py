@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import httpx
 
 from crps_outcomes.errors import SourceError
-from crps_outcomes.fhir.auth import Token, no_token
+from crps_outcomes.fhir.auth import Login, no_credential
 from crps_outcomes.fhir.client import Client, FaultError, Surroundings, connect
 from crps_outcomes.fhir.source import Item, Order, Part, Query, Unit, Unreadable, read_item
 from crps_outcomes.fhir.wire import Bundle, Capability, is_outcome, issues_in, read_bundle, read_capability
@@ -75,8 +75,10 @@ class RestSource:
     """A FHIR server. A description only: nothing is asked before it is opened."""
 
     url: str
-    token: Token = no_token
+    credential: Login = no_credential
     ca_file: Path | None = None
+    allowed_origins: Sequence[str] = ()
+    proxies: Mapping[str, str | None] = field(default_factory=dict)
     transport: httpx.BaseTransport | None = None
     surroundings: Surroundings = field(default_factory=Surroundings)
 
@@ -94,12 +96,16 @@ class RestSource:
         limits = order.limits
         with connect(
             self.url,
-            token=self.token,
+            credential=self.credential,
+            resource_types=resource_types,
             ca_file=self.ca_file,
+            allowed_origins=self.allowed_origins,
+            proxies=self.proxies,
             transport=self.transport,
             surroundings=self.surroundings,
             timeout_seconds=limits.timeout_seconds,
             max_body_mb=limits.max_body_mb,
+            requests_per_second=limits.requests_per_second,
         ) as client:
             capability, pulled_at = _capability(client)
             session = RestSession(client, limits, _software(capability), pulled_at, _parameters(capability))
