@@ -97,7 +97,7 @@ class RestSource:
         with connect(
             self.url,
             credential=self.credential,
-            resource_types=resource_types,
+            resource_types=order.resource_types,
             ca_file=self.ca_file,
             allowed_origins=self.allowed_origins,
             proxies=self.proxies,
