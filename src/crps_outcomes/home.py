@@ -1,13 +1,22 @@
 """The home folder: everything a run writes lands below it, readable by its owner only.
 
-The root comes in by argument; only `cli.py` and `flows/` read it from the environment.
+The root comes in by argument; only `cli.py` and `flows/` read it from the environment. What a pull writes, renames or
+syncs, it does through this module.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from crps_outcomes.errors import PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
@@ -30,6 +39,22 @@ class Home:
     @property
     def pulls(self) -> Path:
         return private_folder(self.root / "pulls")
+
+    @contextmanager
+    def only_one_pull(self) -> Iterator[None]:
+        """Nobody else pulls into this home meanwhile. The lock is the kernel's: it ends with the process that holds it.
+
+        Raises:
+            PipelineError: somebody else does.
+        """
+        handle = os.open(self.pulls / "lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        try:
+            flock(handle, LOCK_EX | LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise PipelineError(f"another pull into {self.root} is running; wait until it ends") from error
+        finally:
+            os.close(handle)
 
     @property
     def derived(self) -> Path:
@@ -59,17 +84,55 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+class PrivateFile:
+    """A new file with mode 0600 that is written in pieces and is on disk when the block ends.
+
+    Raises:
+        FileExistsError: the file is there; nothing is ever overwritten.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+
+    def write(self, content: bytes) -> None:
+        """Append all of the content."""
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(self._handle, rest) :]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                os.fsync(self._handle)
+        finally:
+            os.close(self._handle)
+
+
 def write_private(path: Path, content: bytes) -> None:
     """A new file with mode 0600, on disk when this returns.
 
     Raises:
         FileExistsError: the file is there; nothing is ever overwritten.
     """
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
-    with os.fdopen(handle, "wb") as file:
+    with PrivateFile(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """The file with this content instead of any it had: all of the old or all of the new, whatever happens meanwhile."""
+    working = path.with_name(f".{path.name}.tmp")
+    working.unlink(missing_ok=True)  # left by a process that died
+    write_private(working, content)
+    rename(working, path)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file or folder its final name, on disk when this returns."""
+    os.rename(source, target)  # noqa: PTH104 - beside os.write and os.fsync: what the crash tests fail stands here
+    sync_folder(target.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -116,6 +116,11 @@ class FolderSource:
     def kind(self) -> Literal["folder"]:
         return "folder"
 
+    @property
+    def identity(self) -> str:
+        """Any folder: each night has one of its own."""
+        return "folder"
+
     @contextmanager
     def open(self, order: Order) -> Iterator[FolderSession]:
         """A session, after one look through all files.
@@ -142,31 +147,30 @@ class FolderSession:
     workers: int = 1
 
     def units(self, queries: Sequence[Query]) -> list[Unit]:
-        """The files that hold a type asked for. A folder cannot narrow further: the pull filters."""
-        wanted = {query.resource_type for query in queries}
+        """The types asked for, file by file. A folder cannot narrow further: the pull filters."""
+        wanted = {query.resource_type for query in queries if query.values or not query.by}
         return [
-            Unit(file.name if len(self.looks[file.name].types) == 1 else f"{file.name} {name}", name, file)
+            Unit(f"{file.name} {name}", name, since=self.since, work=file)
             for file in self.files
             for name in sorted(wanted & set(self.looks[file.name].types))
         ]
 
     def take(self, unit: Unit) -> Iterator[Part]:
         """The lines of a file that are of the unit's type, in pieces."""
-        n_lines, part = 0, 1
+        n_lines, part = 0, 0
         try:
             for part, piece in enumerate(_pieces(self._lines(unit)), 1):
                 n_lines += len(piece)
                 yield self._part(unit, part, piece)
-            is_same = n_lines == self.count(unit)
+            is_same = n_lines == self.looks[unit.work.name].types[unit.resource_type]
         except (UnpackError, OSError):
             is_same = False
         if not is_same:
             hole = "F39 the file changed while it was read"
             yield Part(unit.name, part + 1, unit.resource_type, hole=hole)
 
-    def count(self, unit: Unit) -> int:
-        """How many lines of the unit's type the file held when it was looked at."""
-        return self.looks[unit.work.name].types[unit.resource_type]
+    def count(self, unit: Unit) -> None:
+        """A folder says nothing beyond what it holds."""
 
     def _lines(self, unit: Unit) -> Iterator[tuple[int, bytes]]:
         """The lines of the unit's type, numbered; where the look saw no others, nothing is decoded to find them."""

@@ -86,6 +86,11 @@ class RestSource:
     def kind(self) -> Literal["rest"]:
         return "rest"
 
+    @property
+    def identity(self) -> str:
+        """The same server gives the next night."""
+        return self.url.rstrip("/")
+
     @contextmanager
     def open(self, order: Order) -> Iterator[RestSession]:
         """A session, after the capability statement was read and the first search was answered.
@@ -93,6 +98,15 @@ class RestSource:
         Raises:
             SourceError: the server cannot be reached, refuses, is no FHIR server, or does not know a type.
         """
+        with self.connected(order) as client:
+            capability, pulled_at = read_metadata(client)
+            session = session_of(client, order, capability, pulled_at)
+            session.refuse_unknown(order.resource_types)
+            yield session
+
+    @contextmanager
+    def connected(self, order: Order) -> Iterator[Client]:
+        """A client that is signed in; nothing is asked yet."""
         limits = order.limits
         with connect(
             self.url,
@@ -107,10 +121,7 @@ class RestSource:
             max_body_mb=limits.max_body_mb,
             requests_per_second=limits.requests_per_second,
         ) as client:
-            capability, pulled_at = _capability(client)
-            session = RestSession(client, limits, _software(capability), pulled_at, _parameters(capability))
-            session.refuse_unknown(order.resource_types)
-            yield session
+            yield client
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,7 @@ class RestSession:
     def units(self, queries: Sequence[Query]) -> list[Unit]:
         """The shards of the queries."""
         shards = [shard for query in queries for shard in self.shards(query)]
-        return [Unit(shard.query_id, shard.resource_type, shard) for shard in shards]
+        return [Unit(shard.query_id, shard.resource_type, work=shard) for shard in shards]
 
     def count(self, unit: Unit) -> int | None:
         """What the server counts for the unit; None when it does not say."""
@@ -267,7 +278,17 @@ class RestSession:
         return True
 
 
-def _capability(client: Client) -> tuple[Capability, datetime]:
+def session_of(client: Client, order: Order, capability: Capability, pulled_at: datetime) -> RestSession:
+    """What can be searched for, as the server says."""
+    return RestSession(client, order.limits, _software(capability), pulled_at, _parameters(capability))
+
+
+def read_metadata(client: Client) -> tuple[Capability, datetime]:
+    """What the server says it can do, and its clock.
+
+    Raises:
+        SourceError: no FHIR server answers.
+    """
     try:
         reply = client.get(client.address("metadata"), read_capability, give_up=lambda fault: not fault.status)
     except FaultError as fault:

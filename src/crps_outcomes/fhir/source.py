@@ -110,6 +110,7 @@ class Order:
     limits: Pull
     workplace: Path  # the private folder of this pull: an export is downloaded into it
     since: datetime | None = None  # what changed from here on is enough; a source may answer with everything
+    whole_from: datetime | None = None  # once the source's clock is past this, everything is wanted all the same
     group: str = ""  # system|value of the Group that lists the cohort, "" for the other selectors
 
 
@@ -118,7 +119,14 @@ class Unit(NamedTuple):
 
     name: str  # the query_id of its parts, the same at every attempt of one pull
     resource_type: str
-    work: Any  # the session's own
+    people: tuple[str, ...] = ()  # the patients it is about; empty if it is about whoever there is
+    since: datetime | None = None  # it brings only what changed from here on
+    work: Any = None  # the session's own
+
+    @property
+    def whole(self) -> Unit:
+        """The same unit without the limit in time."""
+        return self._replace(name=f"{self.name} whole", since=None)
 
 
 class Session(Protocol):
@@ -163,6 +171,10 @@ class Source(Protocol):
 
     @property
     def kind(self) -> Literal["rest", "export", "folder"]: ...
+
+    @property
+    def identity(self) -> str:
+        """What stays the same from night to night: a server's address, whichever way it is asked."""
 
     def open(self, order: Order) -> AbstractContextManager[Session]:
         """A session for this order.
