@@ -24,8 +24,7 @@ STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "log_
 @task(**STEP)
 def pull(home: Path, study: Path, source: str) -> str:
     """The digest of a complete snapshot."""
-    access = {"token": settings.token(os.environ), "ca_file": settings.ca_file(os.environ)}
-    return pipeline.pull(home, study, source, access, progress.current())
+    return pipeline.pull(home, study, source, settings.access(os.environ), progress.current())
 
 
 derive = task(**STEP)(pipeline.derive)

@@ -224,7 +224,7 @@ def _offer(token_file: Path | None) -> None:
     """Tell the flow where the token is; it is never a parameter, because parameters are stored."""
     if token_file is not None:
         os.environ[TOKEN_FILE] = str(token_file.resolve())
-    settings.token(os.environ)  # refuses a file that is not there, or that others may read, before anything starts
+    settings.access(os.environ)  # refuses a file that is not there, or that others may read, before anything starts
 
 
 def _summary(study: Study) -> Iterator[str]:

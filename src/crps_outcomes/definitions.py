@@ -163,8 +163,11 @@ class Pull(Definition):
     workers: int = Field(default=4, ge=1, le=16)
     timeout_seconds: float = Field(default=60, gt=0)
     max_body_mb: int = Field(default=64, ge=1)
+    export_level: Literal["system", "patient", "group"] = "group"
+    export_hours: float = Field(default=2, gt=0)  # how long the server may take to make an export
     whole_every_days: int = Field(default=7, ge=0)  # days until everything is asked for again; 0: every time
     resume_hours: float = Field(default=24, ge=0)  # how old a pull that stopped may be for the next one to go on with it
+    requests_per_second: float = Field(default=20, gt=0, le=1000)  # over all workers together; a server may allow fewer
 
 
 class Exposure(Definition):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crps_outcomes import sections
 from crps_outcomes.errors import DefinitionError
@@ -81,15 +81,20 @@ def source(environment: Mapping[str, str], asked: str | None = None) -> str:
     return found
 
 
-def token(environment: Mapping[str, str]) -> auth.Token:
+def access(environment: Mapping[str, str]) -> dict[str, Any]:
+    """How a server may be reached: the fields of `RestSource` that the environment sets."""
+    return {"credential": credential(environment), "ca_file": ca_file(environment)}
+
+
+def credential(environment: Mapping[str, str]) -> auth.Login:
     """What gives the server's bearer token, if there is one.
 
     Raises:
         DefinitionError: the token file is missing, or others may read it.
     """
     if environment.get(TOKEN_FILE):
-        return auth.token_from_file(Path(environment[TOKEN_FILE]))
-    return auth.token_from_variable(TOKEN, environment) if environment.get(TOKEN) else auth.no_token
+        return auth.bearer_from_file(Path(environment[TOKEN_FILE]))
+    return auth.bearer_from_variable(TOKEN, environment) if environment.get(TOKEN) else auth.no_credential
 
 
 def ca_file(environment: Mapping[str, str]) -> Path | None:

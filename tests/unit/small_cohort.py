@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from crps_outcomes.fhir import rest_source
 from crps_outcomes.fhir.client import Surroundings
+from crps_outcomes.fhir.source import Order
 from crps_outcomes.home import Home
-from crps_outcomes.stages.pull import Pulled, pull
+from crps_outcomes.stages.pull import Pulled, pull, wanted_types
 from crps_outcomes.study import load, locate
 from faulty_server import BASE, FaultyServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from crps_outcomes.definitions import Protocol
@@ -26,7 +28,7 @@ TYPES = ("Patient", "Consent", "Observation", "MedicationAdministration", "Adver
 
 def protocol(**pull_settings: Any) -> Protocol:
     """The study's own protocol with small pages, two people a query, and few types."""
-    small = {"page_size": 2, "patients_per_query": 2, "workers": 2, "resource_types": TYPES} | pull_settings
+    small = {"page_size": 2, "patients_per_query": 2, "workers": 2, "resource_types": TYPES, "requests_per_second": 1000} | pull_settings
     return _WHOLE.model_copy(update={"pull": _WHOLE.pull.model_copy(update=small)})
 
 
@@ -132,3 +134,9 @@ def write_manifest(folder: Path, files: dict[str, tuple[str, int | None]], **mor
     ]
     manifest = {"transactionTime": "2026-03-01T12:00:00Z", "output": output, "error": []} | more
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def order(folder: Path, *, since: datetime | None = None, group: str = "", **pull_settings: Any) -> Order:
+    """What a pull of this cohort opens a source for."""
+    own = protocol(**pull_settings)
+    return Order(wanted_types(own), own.pull, folder, since, group)

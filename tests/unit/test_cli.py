@@ -241,11 +241,15 @@ def test_a_token_that_others_may_read_is_refused(tmp_path):
     file.write_text("abc", encoding="utf-8")
     file.chmod(0o640)
     with pytest.raises(DefinitionError, match="chmod 600"):
-        settings.token({"CRPS_OUTCOMES_TOKEN_FILE": str(file)})
+        settings.access({"CRPS_OUTCOMES_TOKEN_FILE": str(file)})
     file.chmod(0o600)
-    assert settings.token({"CRPS_OUTCOMES_TOKEN_FILE": str(file)})() == "abc"
-    assert settings.token({"CRPS_OUTCOMES_TOKEN": "from the variable".replace(" ", "-")})() == "from-the-variable"
-    assert settings.token({})() == ""
+    assert header({"CRPS_OUTCOMES_TOKEN_FILE": str(file)}) == "Bearer abc"
+    assert header({"CRPS_OUTCOMES_TOKEN": "from-the-variable"}) == "Bearer from-the-variable"
+    assert header({}) == ""
+
+
+def header(environment):
+    return settings.access(environment)["credential"].header()
 
 
 def test_a_server_that_is_given_is_used_and_none_is_started(monkeypatch, tmp_path):

@@ -24,6 +24,7 @@ from crps_outcomes.stages.pull import pull
 from faulty_server import BASE, DATE, PARAMETERS, Answer, FaultyServer, Inject, listening
 
 QUICK = Surroundings(sleep=lambda _: None, chance=lambda: 0.5)
+SECRET = auth.bearer_from_variable("TOKEN", {"TOKEN": "secret"})
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ HOLES = [
     (Inject("F02"), "F02"),
     (Inject("F02 never ends"), "F02"),
     (Inject("F03", page=1, option="http://elsewhere.test/r4/Observation?page=2"), "F03"),
-    (Inject("F03 redirect", option=f"{BASE}/Observation?page=2"), "F03"),
+    (Inject("F03 redirect", option="http://elsewhere.test/r4/Observation?page=2"), "F03"),
     (Inject("F07"), "F07"),
     (Inject("F07 lost page"), "F07"),
     (Inject("F12"), "F12"),
@@ -224,10 +225,10 @@ def test_a_token_is_read_from_its_file_for_every_request(tmp_path):
     server, file = FaultyServer(cohort(), token="first"), tmp_path / "token"
     file.write_text("first\n")
     file.chmod(0o600)
-    assert pulled_from(server, tmp_path / "home", token=auth.token_from_file(file)).state == "complete"
+    assert pulled_from(server, tmp_path / "home", credential=auth.bearer_from_file(file)).state == "complete"
     server.token = "second"
     file.write_text("second\n")
-    assert pulled_from(server, tmp_path / "home", token=auth.token_from_file(file)).state == "complete"
+    assert pulled_from(server, tmp_path / "home", credential=auth.bearer_from_file(file)).state == "complete"
 
 
 def test_a_token_others_may_read_is_refused(tmp_path):
@@ -235,14 +236,14 @@ def test_a_token_others_may_read_is_refused(tmp_path):
     file.write_text("secret")
     file.chmod(0o640)
     with pytest.raises(DefinitionError, match="0600") as caught:
-        auth.token_from_file(file)
+        auth.bearer_from_file(file)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "two words", "line\nbreak", "ümlaut"])
 def test_a_variable_that_is_no_token_is_refused(text):
     with pytest.raises(DefinitionError, match="TOKEN"):
-        auth.token_from_variable("TOKEN", {"TOKEN": text})
+        auth.bearer_from_variable("TOKEN", {"TOKEN": text})
 
 
 @pytest.mark.parametrize("url", [
@@ -254,7 +255,7 @@ def test_an_address_that_hides_something_is_refused(url):
 
 
 def test_a_token_is_never_sent_unencrypted_to_another_machine():
-    with pytest.raises(DefinitionError, match="unencrypted"), _connected("http://fhir.test/r4", token=lambda: "secret"):
+    with pytest.raises(DefinitionError, match="unencrypted"), _connected("http://fhir.test/r4", credential=SECRET):
         pass
 
 
@@ -289,7 +290,7 @@ def test_a_listening_second_origin_hears_nothing(form, code, tmp_path):
         here, there = httpx.URL(base), httpx.URL(elsewhere)
         option = form.format(evil=f"{there.host}:{there.port}", port=here.port)
         server.injects = (Inject(code, page=1, option=option),)
-        source = rest_source(base, token=lambda: "secret", surroundings=QUICK)
+        source = rest_source(base, credential=SECRET, surroundings=QUICK)
         if code == "F03 redirect" and not option.isascii():
             return  # a header cannot carry it
         with pytest.raises(IncompleteDataError, match=r"F03|F21.*no whole answer"):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def open_source(text: str, **settings: Any) -> Source:
     """The source a text names: a server if it begins with http:// or https://, else a folder.
 
-    Settings (token, ca_file, ...) are those of `rest_source`; a folder needs none and ignores them.
+    Settings (credential, ca_file, ...) are those of `rest_source`; a folder needs none and ignores them.
     """
     if text.lower().startswith(("http://", "https://")):
         return rest_source(text, **settings)
@@ -24,7 +24,7 @@ def open_source(text: str, **settings: Any) -> Source:
 
 
 def rest_source(url: str, **settings: Any) -> RestSource:
-    """A FHIR server. Settings: ``token`` (see `auth`), ``ca_file``, and for tests ``transport``, ``surroundings``."""
+    """A FHIR server. Settings: what `settings.access` gives, and for tests ``transport`` and ``surroundings``."""
     from crps_outcomes.fhir.search import RestSource  # noqa: PLC0415
 
     return RestSource(url, **settings)

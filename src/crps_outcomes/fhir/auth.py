@@ -1,70 +1,125 @@
-"""Tokens for the FHIR server: none, or a bearer token from a private file or a named environment variable.
+"""Who we are to the FHIR server: nobody, a bearer token or a name and password, from a private file or a variable.
 
-A token never stands in the study folder, in an argument list or in a message. It is asked for before every request,
-so that a token another process renews in the file is used at once.
+A secret never stands in the study folder, in an argument list or in a message. It is asked for before every request,
+so that a token another process renews in its file is used at once. SMART Backend Services stand in `smart`.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from base64 import b64encode
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, Self
 
 from crps_outcomes.errors import DefinitionError, SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-Token = Callable[[], str]
+    from crps_outcomes.fhir.client import Client
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def no_token() -> str:
-    """For a server that asks for none."""
-    return ""
+class Credential(Protocol):
+    """What stands in the Authorization header. Shared by all threads of a pull."""
+
+    def header(self) -> str:
+        """The header's value, renewed ahead of its end; "" for none."""
+
+    def renew(self, rejected: str) -> bool:
+        """After a 401 to ``rejected``: whether it is worth asking again, once."""
 
 
-def token_from_file(path: Path) -> Token:
+class Login(Protocol):
+    """How a credential is come by once the server is known."""
+
+    def sign_in(self, client: Client, resource_types: Sequence[str]) -> Credential:
+        """The credential for reading these types; ``client`` sends no Authorization of its own.
+
+        Raises:
+            SourceError: the server does not give it.
+        """
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A header that needs no server: read anew for every request."""
+
+    read: Callable[[], str] = field(repr=False)
+
+    def sign_in(self, _client: Client, _resource_types: Sequence[str]) -> Self:
+        return self
+
+    def header(self) -> str:
+        return self.read()
+
+    def renew(self, rejected: str) -> bool:  # noqa: ARG002 - the file may hold a new token by now; if not, one more 401
+        return True
+
+
+no_credential = _Known(lambda: "")
+
+
+def bearer_from_file(path: Path) -> Login:
     """The token in a file that only its owner may read.
 
     Raises:
         DefinitionError: the file is missing, or others may read it.
     """
-    _refuse_open_file(path)
-
-    def read() -> str:
-        try:
-            return _checked(path.read_text(encoding="utf-8").strip(), "the token file")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SourceError("the token file cannot be read any more; it should hold one line, the token") from error
-
-    return read
+    private_file(path, "bearer token")
+    return _Known(lambda: _bearer(_line(path), "the token file"))
 
 
-def token_from_variable(name: str, environment: Mapping[str, str]) -> Token:
+def bearer_from_variable(name: str, environment: Mapping[str, str]) -> Login:
     """The token in an environment variable. The environment comes in by argument.
 
     Raises:
-        DefinitionError: the variable is not set.
+        DefinitionError: the variable is not set, or holds no token.
     """
-    if not environment.get(name, "").strip():
-        raise DefinitionError(f"environment variable {name}: not set; it should hold the server's bearer token")
-    token = _checked(environment[name].strip(), f"environment variable {name}")
-    return lambda: token
+    header = _bearer(environment.get(name, "").strip(), f"environment variable {name}")
+    return _Known(lambda: header)
 
 
-def _refuse_open_file(path: Path) -> None:
+def basic(user: str, password_file: Path) -> Login:
+    """A user's name, and the password in a file that only its owner may read.
+
+    Raises:
+        DefinitionError: the file is missing, others may read it, or the name holds a colon.
+    """
+    if ":" in user or not user.isprintable():
+        raise DefinitionError("the user of the FHIR server: not a name; it should be printable and hold no colon")
+    private_file(password_file, "password")
+    return _Known(lambda: "Basic " + b64encode(f"{user}:{_line(password_file)}".encode()).decode())
+
+
+def private_file(path: Path, what: str) -> Path:
+    """The file, if it is there and only its owner may read it (T5).
+
+    Raises:
+        DefinitionError: it is missing, or others may read it.
+    """
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise DefinitionError(f"{path}: no such token file; it should hold one line, the bearer token") from error
+        raise DefinitionError(f"{path}: no such token file; it should hold the {what}") from error
+    if not stat.S_ISREG(mode):
+        raise DefinitionError(f"{path}: not a file; it should hold the {what}")
     if mode & _OTHERS:
-        raise DefinitionError(f"{path}: others may read the token; it should have mode 0600 (chmod 600)")
+        raise DefinitionError(f"{path}: others may read the {what}; it should have mode 0600 (chmod 600)")
+    return path
 
 
-def _checked(token: str, where: str) -> str:
+def _line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError("a secret's file cannot be read any more; it should hold one line") from error
+
+
+def _bearer(token: str, where: str) -> str:
     """A header must not carry a line break or anything outside ASCII."""
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise DefinitionError(f"{where}: not a bearer token; it should be one word of ASCII characters")
-    return token
+    return f"Bearer {token}"

@@ -1,7 +1,8 @@
-"""A folder of NDJSON files, as a Bulk Data export leaves it: read line by line, every count compared, or a hole.
+"""A folder of files, as a Bulk Data export or a saved search leaves it: every count compared, or a hole.
 
-With a manifest.json every listed file must be there and hold exactly ``count`` lines, and no other .ndjson file may
-lie beside them. Without one nothing says what should be there: the pull is "unverified".
+With a manifest.json every listed file must be there and hold exactly ``count`` lines, and no other file of resources
+may lie beside them. Without one nothing says what should be there: the pull is "unverified". Files are NDJSON, a
+Bundle or one resource, plain, .gz or .zst; they are read in pieces, twice: for a look, and for what is asked for.
 """
 
 from __future__ import annotations
@@ -11,27 +12,41 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qs
 
 import msgspec
 import pyarrow as pa
 
 from crps_outcomes.errors import SourceError
-from crps_outcomes.fhir.source import JSON_ERRORS, Item, Part, Query, Unit, Unreadable, instant, read_item
+from crps_outcomes.fhir.bundles import Key, Page, Saved, deletions, gaps, read_saved
+from crps_outcomes.fhir.source import (
+    JSON_ERRORS,
+    Item,
+    Order,
+    Part,
+    Query,
+    Unit,
+    Unreadable,
+    instant,
+    read_item,
+)  # fmt: skip
 from crps_outcomes.fhir.unpack import MEGABYTE, Line, UnpackError, blocks, lines
+from crps_outcomes.fhir.wire import Outcome, read_any_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from crps_outcomes.fhir.source import Order
-
 MANIFEST = "manifest.json"
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", re.ASCII)
-_LINES_IN_A_PART = 20_000
+#: A piece of a file that is in memory at once: so many lines, or so many bytes.
+_LINES_IN_A_PART, _BYTES_IN_A_PART = 20_000, 32 * MEGABYTE
 _LARGEST_FILE = 16 * 1024 * MEGABYTE
+_MOST_UNREADABLE = 10_000
+_DELETED = "the source lists it as deleted (F40)"
 
 
 class _Meta(msgspec.Struct, frozen=True, rename="camel"):
@@ -54,20 +69,13 @@ class _Output(msgspec.Struct, frozen=True):
 class _Manifest(msgspec.Struct, frozen=True, rename="camel"):
     transaction_time: str
     output: tuple[_Output, ...]
-    error: tuple[_Output, ...] = ()
-    deleted: tuple[_Output, ...] = ()
-
-
-class _Issue(msgspec.Struct, frozen=True):
-    severity: str = ""
-
-
-class _Outcome(msgspec.Struct, frozen=True):
-    issue: tuple[_Issue, ...] = ()
+    error: tuple[_Output, ...] | None = ()
+    deleted: tuple[_Output, ...] | None = ()
+    request: Any = ""  # some servers mangle it, so only a clear _since in it counts
 
 
 _HEAD = msgspec.json.Decoder(_Head)
-_OUTCOME = msgspec.json.Decoder(_Outcome)
+_OUTCOME = msgspec.json.Decoder(Outcome)
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,10 @@ class _Look:
     types: Counter[str] = field(default_factory=Counter)
     unreadable: list[Unreadable] = field(default_factory=list)
     newest: datetime | None = None
+    newest_text: str = ""
     is_cut: bool = False  # the last line has no end and cannot be read
+    page: Page | None = None
+    deleted: frozenset[Key] = frozenset()
     hole: str = ""
 
 
@@ -115,22 +126,9 @@ class FolderSource:
         """A session, after one look through all files.
 
         Raises:
-            SourceError: no such folder, no NDJSON in it, or a manifest.json that is none.
+            SourceError: no such folder, nothing to read in it, or a manifest.json that is none.
         """
-        wanted = {*order.resource_types, "Medication"}  # whether Medications are referred to shows later
-        manifest = _read_manifest(self.path)
-        files = _listed(self.path, manifest) if manifest else _found(self.path)
-        looks = {file.name: _look(file) for file in files}
-        yield FolderSession(
-            files=tuple(files),
-            looks=looks,
-            is_verified=manifest is not None,
-            pulled_at=_instant_of(manifest, files, looks),
-            parts=(
-                *(_as_such(file, looks[file.name], wanted, is_listed=manifest is not None) for file in files),
-                *(_not_honoured(self.path, manifest) if manifest else ()),
-            ),
-        )
+        yield opened(self.path, order)
 
 
 @dataclass(frozen=True)
@@ -142,56 +140,108 @@ class FolderSession:
     is_verified: bool
     pulled_at: datetime
     parts: tuple[Part, ...]
-    software: str = "folder of NDJSON files"
-    workers: int = 1  # one disk
-    since: None = None
-    deleted: frozenset[tuple[str, str]] = frozenset()
+    since: datetime | None
+    deleted: frozenset[Key]
+    largest_bundle: int
+    software: str = "folder of files"
+    workers: int = 1
 
     def units(self, queries: Sequence[Query]) -> list[Unit]:
         """The types asked for, file by file. A folder cannot narrow further: the pull filters."""
         wanted = {query.resource_type for query in queries if query.values or not query.by}
         return [
-            self._unit(file, name) for file in self.files for name in sorted(wanted & set(self.looks[file.name].types))
+            Unit(f"{file.name} {name}", name, since=self.since, work=file)
+            for file in self.files
+            for name in sorted(wanted & set(self.looks[file.name].types))
         ]
 
     def take(self, unit: Unit) -> Iterator[Part]:
-        """The lines of one type in a file, in pieces."""
-        yield from self._pieces(next(file for file in self.files if file.name == unit.work), unit.resource_type)
-
-    def count(self, unit: Unit) -> int | None:
-        """A folder says nothing beyond what it holds."""
-        del unit
-        return None
-
-    def _unit(self, file: _File, resource_type: str) -> Unit:
-        return Unit(f"{file.name} {resource_type}", resource_type, work=file.name)
-
-    def _pieces(self, file: _File, resource_type: str) -> Iterator[Part]:
-        look = self.looks[file.name]
-        query_id = file.name if len(look.types) == 1 else f"{file.name} {resource_type}"
-        numbered = ((number, line.text) for number, line in enumerate(lines_in(file.path), 1))
-        mine = ((number, text) for number, text in numbered if _type_of(text) == resource_type)
-        part = 1
+        """The lines of a file that are of the unit's type, in pieces."""
+        n_lines, part = 0, 0
         try:
-            while piece := [*islice(mine, _LINES_IN_A_PART)]:
-                yield self._part(query_id, part, resource_type, file, piece)
-                part += 1
+            for part, piece in enumerate(_pieces(self._lines(unit)), 1):
+                n_lines += len(piece)
+                yield self._part(unit, part, piece)
+            is_same = n_lines == self.looks[unit.work.name].types[unit.resource_type]
         except (UnpackError, OSError):
-            yield Part(query_id, part, resource_type, hole="F39 the file changed while it was read")
+            is_same = False
+        if not is_same:
+            hole = "F39 the file changed while it was read"
+            yield Part(unit.name, part + 1, unit.resource_type, hole=hole)
 
-    def _part(
-        self, query_id: str, part: int, resource_type: str, file: _File, piece: Sequence[tuple[int, bytes]]
-    ) -> Part:
-        read = [(number, read_item(text)) for number, text in piece]
+    def count(self, unit: Unit) -> None:
+        """A folder says nothing beyond what it holds."""
+
+    def _lines(self, unit: Unit) -> Iterator[tuple[int, bytes]]:
+        """The lines of the unit's type, numbered; where the look saw no others, nothing is decoded to find them."""
+        look = self.looks[unit.work.name]
+        found, _ = _contents(unit.work.path, self.largest_bundle)
+        numbered = ((number, line.text) for number, line in enumerate(found, 1))
+        if len(look.types) == 1 and not look.unreadable:
+            return numbered
+        return ((number, text) for number, text in numbered if _type_of(text) == unit.resource_type)
+
+    def _part(self, unit: Unit, part: int, piece: Iterable[tuple[int, bytes]]) -> Part:
+        file = unit.work
+        items: list[Item] = []
+        unreadable: list[Unreadable] = []
+        for number, text in piece:
+            item = read_item(text)
+            reason = item if isinstance(item, str) else self._objection(item, unit)
+            if reason:
+                unreadable.append(_unreadable(file, number, reason))
+            elif isinstance(item, Item):
+                items.append(item)
         return Part(
-            query_id=query_id,
+            query_id=unit.name,
             part=part,
-            resource_type=resource_type,
+            resource_type=unit.resource_type,
             declared=file.declared,
-            items=tuple(item for _, item in read if isinstance(item, Item)),
-            unreadable=tuple(_unreadable(file, number, item) for number, item in read if isinstance(item, str)),
+            items=tuple(items),
+            unreadable=tuple(unreadable),
             is_verified=self.is_verified and file.declared is not None,
         )
+
+    def _objection(self, item: Item, unit: Unit) -> str:
+        if item.resource_type != unit.resource_type:
+            return "its type stands twice"
+        return _DELETED if (item.resource_type, item.id) in self.deleted else ""
+
+
+def opened(folder: Path, order: Order) -> FolderSession:
+    """A folder as a session, after one look through all its files.
+
+    Raises:
+        SourceError: no such folder, nothing to read in it, or a manifest.json that is none.
+    """
+    wanted = {*order.resource_types, "Medication"}  # whether Medications are referred to shows later
+    largest = order.limits.max_body_mb * MEGABYTE
+    manifest = _read_manifest(folder)
+    files = _listed(folder, manifest) if manifest else _found(folder)
+    looks = {file.name: _look(file, largest) for file in files}
+    for name, hole in gaps({name: look.page for name, look in looks.items() if look.page}).items():
+        looks[name].hole = looks[name].hole or hole
+    gone, unclear = _deleted(folder, manifest) if manifest else (frozenset[Key](), ())
+    since = _since(manifest)
+    return FolderSession(
+        files=tuple(files),
+        looks=looks,
+        is_verified=manifest is not None,
+        pulled_at=_instant_of(manifest, files, looks),
+        parts=(
+            *(_as_such(file, looks[file.name], wanted, is_listed=manifest is not None) for file in files),
+            *(_not_honoured(folder, manifest) if manifest else ()),
+            *unclear,
+            *_not_readable(folder),
+            *_too_little(since, order),
+        ),
+        since=since,
+        deleted=gone.union(*(look.deleted for look in looks.values())),
+        largest_bundle=largest,
+    )
+
+
+# --- the folder as such ---------------------------------------------------------------------------------------------
 
 
 def _as_such(file: _File, look: _Look, resource_types: Collection[str], *, is_listed: bool) -> Part:
@@ -214,19 +264,20 @@ def _mismatch(file: _File, look: _Look) -> str:
         return f"F36 manifest.json declares {file.declared} lines, the file holds {look.n_lines} (rows_missing)"
     if file.declared is not None and look.is_cut:
         return "F39 the last line is cut"
+    if len(look.unreadable) > _MOST_UNREADABLE:
+        return f"F39 more than {_MOST_UNREADABLE:,} lines cannot be read"
     return ""
 
 
 def _not_honoured(folder: Path, manifest: _Manifest) -> Iterator[Part]:
     """Holes of the folder as a whole: what the manifest says went wrong, and files it does not know."""
-    for number, output in enumerate(manifest.error):
+    for number, output in enumerate(manifest.error or ()):
         if hole := _export_error(folder, output):
             yield Part("manifest.json error", number, "", hole=hole)
-    if manifest.deleted:
-        yield Part("manifest.json deleted", 0, "", hole="F40 the export lists deletions; a full export is needed")
-    known = {_name_in(output) for output in (*manifest.output, *manifest.error, *manifest.deleted)}
-    for path in ndjson_in(folder):
-        if _bare(path.name) not in {_bare(name) for name in known}:
+    listed = (*manifest.output, *(manifest.error or ()), *(manifest.deleted or ()))
+    known = {_bare(_name_in(output)) for output in listed}
+    for path in readable_in(folder):
+        if _bare(path.name) not in known:
             yield Part(path.name, 0, _type_in_name(path.name), hole="F35 a file that manifest.json does not list")
 
 
@@ -240,6 +291,59 @@ def _export_error(folder: Path, output: _Output) -> str:
         return "F39 a listed error file cannot be read"
     is_error = any(issue.severity in {"error", "fatal"} for outcome in outcomes for issue in outcome.issue)
     return "F35 the export reports errors (export_errors)" if is_error else ""
+
+
+def _deleted(folder: Path, manifest: _Manifest) -> tuple[frozenset[Key], tuple[Part, ...]]:
+    """What the manifest lists as deleted, and the holes of the lists that cannot be used."""
+    gone: set[Key] = set()
+    holes = []
+    for number, output in enumerate(manifest.deleted or ()):
+        try:
+            gone |= _keys_in(_path_of(folder, output), output.count)
+        except _UnusableError as error:
+            holes.append(Part("manifest.json deleted", number, "", hole=str(error)))
+    return frozenset(gone), tuple(holes)
+
+
+class _UnusableError(Exception):
+    """A list of deletions that cannot be used, with the hole."""
+
+
+def _keys_in(path: Path | None, declared: int | None) -> set[Key]:
+    if path is None:
+        raise _UnusableError("F37 a listed file of deletions is not there (file_missing)")
+    try:
+        bundles = [read_any_bundle(line.text) for line in lines_in(path)]
+        keys = {key for bundle in bundles for key in deletions(bundle)}
+    except (*JSON_ERRORS, UnpackError, OSError) as error:
+        raise _UnusableError("F40 a listed file of deletions cannot be read") from error
+    if declared is not None and declared != len(bundles):
+        raise _UnusableError(
+            f"F36 manifest.json declares {declared} lines of deletions, the file holds {len(bundles)} (rows_missing)"
+        )
+    return keys
+
+
+def _not_readable(folder: Path) -> Iterator[Part]:
+    """Files that look like resources in a form that is not read: passing over them would lose data in silence."""
+    known = {MANIFEST, *(path.name for path in readable_in(folder))}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name not in known and re.search("json|xml", path.name.lower()):
+            hole = "F22 a file in a form that is not read; it should be .ndjson or .json, plain, .gz or .zst"
+            yield Part(path.name, 0, _type_in_name(path.name), hole=hole)
+
+
+def _since(manifest: _Manifest | None) -> datetime | None:
+    """From when on changes were asked for, as the manifest repeats the request; None for everything."""
+    request = manifest.request if manifest and isinstance(manifest.request, str) else ""
+    found = parse_qs(request.partition("?")[2]).get("_since", [""])[0]
+    return instant(found.replace(" ", "+"))  # a plus sign that was not escaped
+
+
+def _too_little(since: datetime | None, order: Order) -> Iterator[Part]:
+    if since and (order.since is None or since > order.since):
+        hole = "F44 the export holds only what changed since an instant; an export without _since is needed"
+        yield Part("manifest.json request", 0, "", hole=hole)
 
 
 # --- which files ----------------------------------------------------------------------------------------------------
@@ -263,9 +367,9 @@ def _read_manifest(folder: Path) -> _Manifest | None:
 
 
 def _found(folder: Path) -> list[_File]:
-    files = [_File(path, _type_in_name(path.name)) for path in ndjson_in(folder)]
+    files = [_File(path, _type_in_name(path.name)) for path in readable_in(folder)]
     if not files:
-        raise SourceError(f"{folder}: no .ndjson, .ndjson.gz or .ndjson.zst files in it")
+        raise SourceError(f"{folder}: no .ndjson or .json files in it, plain, .gz or .zst")
     return files
 
 
@@ -293,13 +397,18 @@ def _name_in(output: _Output) -> str:
     return name if _FILE_NAME.fullmatch(name) and ".ndjson" in name else ""
 
 
-def ndjson_in(folder: Path) -> list[Path]:
-    """The NDJSON files of a folder, plain or packed, sorted by name."""
+def readable_in(folder: Path) -> list[Path]:
+    """The files of resources in a folder, plain or packed, sorted by name; the manifest is none of them."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and (path.suffix == ".ndjson" or path.name.endswith((".ndjson.gz", ".ndjson.zst")))
+        if path.is_file() and path.name != MANIFEST and _bare(path.name).endswith((".ndjson", ".json"))
     )
+
+
+def ndjson_in(folder: Path) -> list[Path]:
+    """The NDJSON files of a folder, plain or packed, sorted by name."""
+    return [path for path in readable_in(folder) if _bare(path.name).endswith(".ndjson")]
 
 
 def _bare(name: str) -> str:
@@ -314,11 +423,13 @@ def _type_in_name(name: str) -> str:
 # --- what is in them ------------------------------------------------------------------------------------------------
 
 
-def _look(file: _File) -> _Look:
+def _look(file: _File, largest_bundle: int) -> _Look:
     """One look through a file: lines, types, newest change, and what cannot be read."""
     look = _Look()
     try:
-        for number, line in enumerate(lines_in(file.path), 1):
+        found, saved = _contents(file.path, largest_bundle)
+        look.page, look.deleted, look.hole = saved.page, saved.deleted, saved.hole
+        for number, line in enumerate(found, 1):
             look.n_lines = number
             _note(look, file, number, line)
     except FileNotFoundError:
@@ -335,12 +446,28 @@ def _note(look: _Look, file: _File, number: int, line: Line) -> None:
         head = _HEAD.decode(line.text)
     except JSON_ERRORS:
         reason = "not JSON, or not a resource" if line.is_ended else "a line that is cut"
-        look.unreadable.append(_unreadable(file, number, reason))
+        if len(look.unreadable) <= _MOST_UNREADABLE:
+            look.unreadable.append(_unreadable(file, number, reason))
         look.is_cut = not line.is_ended
         return
     look.types[head.resource_type] += 1
-    changed = instant(head.meta.last_updated)
-    look.newest = max(filter(None, (look.newest, changed)), default=None)
+    if head.meta.last_updated != look.newest_text:
+        changed = instant(head.meta.last_updated)
+        if changed and (look.newest is None or changed > look.newest):
+            look.newest, look.newest_text = changed, head.meta.last_updated
+
+
+def _pieces(numbered: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    piece: list[tuple[int, bytes]] = []
+    n_bytes = 0
+    for number, text in numbered:
+        piece.append((number, text))
+        n_bytes += len(text)
+        if len(piece) >= _LINES_IN_A_PART or n_bytes >= _BYTES_IN_A_PART:
+            yield piece
+            piece, n_bytes = [], 0
+    if piece:
+        yield piece
 
 
 def _unreadable(file: _File, number: int, reason: str) -> Unreadable:
@@ -352,6 +479,23 @@ def _type_of(text: bytes) -> str:
         return _HEAD.decode(text).resource_type
     except JSON_ERRORS:
         return ""
+
+
+def _contents(path: Path, largest_bundle: int) -> tuple[Iterator[Line], Saved]:
+    """The resources in a file, line by line or entry by entry, and what the file says beside them.
+
+    Raises:
+        UnpackError: it is cut, or larger than anything honest.
+        OSError: it cannot be read.
+    """
+    if _bare(path.name).endswith(".ndjson"):
+        return lines_in(path), Saved()
+    content = bytearray()
+    with _opened(path) as packed:
+        for block in blocks(packed, _CODECS.get(path.suffix), largest_bundle):
+            content += block
+    saved = read_saved(content)
+    return (Line(bytes(resource), is_ended=True) for resource in saved.resources), saved
 
 
 def lines_in(path: Path) -> Iterator[Line]:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import httpx
 
 from crps_outcomes.errors import SourceError
-from crps_outcomes.fhir.auth import Token, no_token
+from crps_outcomes.fhir.auth import Login, no_credential
 from crps_outcomes.fhir.client import Client, FaultError, Surroundings, connect
-from crps_outcomes.fhir.source import Item, Part, Query, Unit, Unreadable, read_item
+from crps_outcomes.fhir.source import Item, Order, Part, Query, Unit, Unreadable, read_item
 from crps_outcomes.fhir.wire import Bundle, Capability, is_outcome, issues_in, read_bundle, read_capability
 
 if TYPE_CHECKING:
@@ -85,8 +85,10 @@ class RestSource:
     """A FHIR server. A description only: nothing is asked before it is opened."""
 
     url: str
-    token: Token = no_token
+    credential: Login = no_credential
     ca_file: Path | None = None
+    allowed_origins: Sequence[str] = ()
+    proxies: Mapping[str, str | None] = field(default_factory=dict)
     transport: httpx.BaseTransport | None = None
     surroundings: Surroundings = field(default_factory=Surroundings)
 
@@ -106,19 +108,30 @@ class RestSource:
         Raises:
             SourceError: the server cannot be reached, refuses, is no FHIR server, or does not know a type.
         """
-        with connect(
-            self.url,
-            token=self.token,
-            ca_file=self.ca_file,
-            transport=self.transport,
-            surroundings=self.surroundings,
-            timeout_seconds=order.limits.timeout_seconds,
-            max_body_mb=order.limits.max_body_mb,
-        ) as client:
-            capability, pulled_at = _capability(client)
-            session = RestSession(client, order.limits, _software(capability), pulled_at, _parameters(capability))
+        with self.connected(order) as client:
+            capability, pulled_at = read_metadata(client)
+            session = session_of(client, order, capability, pulled_at)
             session.refuse_unknown(order.resource_types)
             yield session
+
+    @contextmanager
+    def connected(self, order: Order) -> Iterator[Client]:
+        """A client that is signed in; nothing is asked yet."""
+        limits = order.limits
+        with connect(
+            self.url,
+            credential=self.credential,
+            resource_types=order.resource_types,
+            ca_file=self.ca_file,
+            allowed_origins=self.allowed_origins,
+            proxies=self.proxies,
+            transport=self.transport,
+            surroundings=self.surroundings,
+            timeout_seconds=limits.timeout_seconds,
+            max_body_mb=limits.max_body_mb,
+            requests_per_second=limits.requests_per_second,
+        ) as client:
+            yield client
 
 
 @dataclass(frozen=True)
@@ -322,7 +335,17 @@ def _shard(unit: Unit) -> Shard:
     return Shard(unit.name, unit.resource_type, parameter, values, unit.since)
 
 
-def _capability(client: Client) -> tuple[Capability, datetime]:
+def session_of(client: Client, order: Order, capability: Capability, pulled_at: datetime) -> RestSession:
+    """What can be searched for, as the server says."""
+    return RestSession(client, order.limits, _software(capability), pulled_at, _parameters(capability))
+
+
+def read_metadata(client: Client) -> tuple[Capability, datetime]:
+    """What the server says it can do, and its clock.
+
+    Raises:
+        SourceError: no FHIR server answers.
+    """
     try:
         reply = client.get(client.address("metadata"), read_capability, give_up=lambda fault: not fault.status)
     except FaultError as fault:

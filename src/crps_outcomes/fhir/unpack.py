@@ -53,7 +53,7 @@ def lines(unpacked: Iterable[bytes]) -> Iterator[Line]:
     rest = b""
     for block in unpacked:
         *whole, rest = (rest + block).split(b"\n")
-        if len(rest) > _LONGEST_LINE or any(len(line) > _LONGEST_LINE for line in whole):
+        if max(map(len, whole), default=0) > _LONGEST_LINE or len(rest) > _LONGEST_LINE:
             raise UnpackError(f"a line longer than {_LONGEST_LINE // MEGABYTE} MB")
         yield from (Line(line, is_ended=True) for line in whole if line.strip())
     if rest.strip():

@@ -22,9 +22,15 @@ class Mode(msgspec.Struct, frozen=True, rename="camel"):
     mode: str = ""
 
 
+class Request(msgspec.Struct, frozen=True, rename="camel"):
+    method: str = ""
+    url: str = ""
+
+
 class Entry(msgspec.Struct, frozen=True, rename="camel"):
     resource: msgspec.Raw = msgspec.Raw(b"")
     search: Mode = Mode()
+    request: Request = Request()
 
 
 class Bundle(msgspec.Struct, frozen=True, rename="camel"):
@@ -101,8 +107,20 @@ def read_bundle(body: bytes) -> Bundle:
     Raises:
         msgspec.DecodeError: it is none; a ``ValidationError`` when it is JSON of another shape.
     """
+    bundle = read_any_bundle(body)
+    if bundle.type != "searchset":
+        raise msgspec.ValidationError
+    return bundle
+
+
+def read_any_bundle(body: bytes | bytearray) -> Bundle:
+    """The Bundle in a body, of whatever type.
+
+    Raises:
+        msgspec.DecodeError: it is none; a ``ValidationError`` when it is JSON of another shape.
+    """
     bundle = _BUNDLE.decode(body)
-    if bundle.resource_type != "Bundle" or bundle.type != "searchset":
+    if bundle.resource_type != "Bundle":
         raise msgspec.ValidationError
     return bundle
 
