@@ -8,18 +8,21 @@ code (F01 to F30 of the catalogue in docs/completeness.md).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import httpx
+import msgspec
 
 from crps_outcomes.errors import SourceError
 from crps_outcomes.fhir.auth import Login, no_credential
-from crps_outcomes.fhir.client import Client, FaultError, Surroundings, connect
+from crps_outcomes.fhir.client import Client, FaultError, Reply, Surroundings, connect
 from crps_outcomes.fhir.source import Item, Order, Part, Query, Unit, Unreadable, read_item
 from crps_outcomes.fhir.wire import Bundle, Capability, is_outcome, issues_in, read_bundle, read_capability
+from crps_outcomes.home import append_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,8 +49,17 @@ _SPLIT = frozenset({"F12", "F13"})
 _LATER = {400: "F12", 404: "F17"}
 _PAGES_WITHOUT_TOTAL = 100_000
 _IDLE_PAGES = 3
+_LONGEST_ADDRESS = 2_000  # characters; some servers and proxies refuse longer ones (F13)
+_TAKES_NO_FORMS = frozenset({404, 405, 415, 501})
 #: The server's clock is told in whole seconds.
 _A_MOMENT = timedelta(seconds=2)
+
+
+GiveUp = Callable[[FaultError], bool]
+
+
+def _never(_: FaultError) -> bool:
+    return False
 
 
 class Shard(NamedTuple):
@@ -130,6 +142,9 @@ class RestSource:
             timeout_seconds=limits.timeout_seconds,
             max_body_mb=limits.max_body_mb,
             requests_per_second=limits.requests_per_second,
+            told=lambda record: append_private(
+                order.workplace / "requests.ndjson", msgspec.json.encode(record) + b"\n"
+            ),
         ) as client:
             yield client
 
@@ -264,7 +279,7 @@ class RestSession:
         """The next page; past the server's limit on offsets (F12), a new search from the last change seen."""
         assert page.next_url is not None
         try:
-            return self._page(shard, page.next_url, page.number + 1), shard
+            return self._page(shard, page.next_url, page.number + 1, is_link=True), shard
         except FaultError as fault:
             last = max(page.changes, default=None)
             if (
@@ -284,12 +299,12 @@ class RestSession:
         swept = self._page(shard, self._first_url(shard._replace(since=since - _A_MOMENT)), 1)
         return any(changed <= swept.date + _A_MOMENT for changed in swept.changes)  # later ones are of a wrong clock
 
-    def _page(self, shard: Shard, url: httpx.URL, number: int) -> _Page:
+    def _page(self, shard: Shard, url: httpx.URL, number: int, *, is_link: bool = False) -> _Page:
         def give_up(fault: FaultError) -> bool:
             return fault.status == httpx.codes.INTERNAL_SERVER_ERROR and number == 1 and len(shard.values) > 1
 
         try:
-            reply = self.client.get(url, read_bundle, give_up=give_up)
+            reply = (self._followed if is_link else self._searched)(url, give_up)
         except FaultError as fault:
             raise _as_of_page(fault, number, gave_up=give_up(fault)) from fault
         if number == 1:
@@ -298,6 +313,20 @@ class RestSession:
         next_url = self.client.follow(reply.url, link) if link else None
         page = _Page(url, number, reply.date, reply.content.total, next_url, (), (), 0)
         return _sorted_entries(shard, reply.content, page)
+
+    def _searched(self, url: httpx.URL, give_up: GiveUp = _never) -> Reply[Bundle]:
+        """A search of our own; what is too long an address for many servers is sent as a form, if this one takes it."""
+        if len(str(url)) > _LONGEST_ADDRESS:
+            form_url = url.copy_with(path=f"{url.path}/_search", query=None)
+            try:
+                return self.client.post_search(form_url, dict(url.params), read_bundle, give_up=give_up)
+            except FaultError as fault:
+                if fault.status not in _TAKES_NO_FORMS:
+                    raise
+        return self._followed(url, give_up)
+
+    def _followed(self, url: httpx.URL, give_up: GiveUp = _never) -> Reply[Bundle]:
+        return self.client.get(url, read_bundle, give_up=give_up)
 
     def _first_url(self, shard: Shard, **more: str) -> httpx.URL:
         sort = {"_sort": "_lastUpdated"} if self._knows_changes(shard.resource_type) else {}
@@ -310,7 +339,7 @@ class RestSession:
     def _count(self, shard: Shard) -> int | None:
         """What the server counts for the shard; None when it does not say."""
         try:
-            return self.client.get(self._first_url(shard, _summary="count"), read_bundle).content.total
+            return self._searched(self._first_url(shard, _summary="count")).content.total
         except FaultError:
             return None  # the pull goes on, and its state becomes "unverified"
 
