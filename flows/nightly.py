@@ -22,9 +22,9 @@ STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "log_
 
 
 @task(**STEP)
-def pull(home: Path, study: Path, source: str) -> str:
-    """The digest of a complete snapshot."""
-    return pipeline.pull(home, study, source, settings.access(os.environ), progress.current())
+def pull(home: Path, study: Path, asked: pipeline.Asked) -> str:
+    """The digest of the snapshot."""
+    return pipeline.pull(home, study, asked, settings.access(os.environ), progress.current())
 
 
 derive = task(**STEP)(pipeline.derive)
@@ -36,10 +36,13 @@ def nightly_outcomes(params: NightlyParams) -> list[str]:
     """The folders of the reports made from what the source holds now."""
     home = settings.home(os.environ, params.home)
     study = settings.study(params)
-    digest = pull(home, study, settings.source(os.environ, params.source))
+    source = settings.source(os.environ, params.source)
+    digest = pull(home, study, pipeline.Asked(source, params.method, params.whole, params.draft))
     basis = pipeline.basis(home, study, digest, params.as_of)
     progress.current()("Screening, tabulating and scoring")
     parts = derive.map(home, basis, list(range(pipeline.partitions(home, basis))))
     parts.result()
     progress.current()("Making the report")
-    return [str(report(home, basis, name, params.edition)) for name in params.reports]
+    folders = [str(report(home, basis, name, params.edition)) for name in params.reports]
+    pipeline.refuse_draft(home, basis, folders)
+    return folders

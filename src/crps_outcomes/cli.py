@@ -1,4 +1,4 @@
-"""The command line: ``crps-outcomes demo | synthesize | check | run | faults``.
+"""The command line: ``crps-outcomes demo | synthesize | check | run | pull | snapshot | faults``.
 
 Messages and progress go to stderr; stdout ends with the folder of the run. The clock and the environment are read here
 and in ``flows/`` only.
@@ -12,33 +12,25 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from crps_outcomes import faults, orchestration, progress, settings
+from crps_outcomes import faults, orchestration, progress, settings, snapshots
+from crps_outcomes.console import CODES, OutOption, home_at, stops
 from crps_outcomes.deployments import read as read_deployments
-from crps_outcomes.errors import EXIT_CODES, PipelineError
-from crps_outcomes.failures import translate
-from crps_outcomes.home import Home
-from crps_outcomes.params import Edition, NightlyParams, parse
-from crps_outcomes.settings import HOME, TOKEN_FILE
+from crps_outcomes.params import Edition, Method, NightlyParams, parse
+from crps_outcomes.settings import TOKEN_FILE
 from crps_outcomes.study import load, locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from crps_outcomes.home import Home
     from crps_outcomes.study import Study
 
-Arguments = ParamSpec("Arguments")
 NIGHTLY = ("flows/nightly.py", "nightly_outcomes")
-
-_MEANINGS = (f"[bold]{code}[/] {meaning.replace(';', ',')}" for code, meaning in EXIT_CODES.items())
-_CODES = f"Exit codes: {'; '.join(_MEANINGS)}."
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,19 +38,35 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Outcomes reporting for intramuscular ketamine in Complex Regional Pain Syndrome, from FHIR to PDF.",
-    epilog=_CODES,
+    epilog=CODES,
 )
 app.add_typer(faults.app, name="faults")
+app.add_typer(snapshots.app, name="snapshot")
 
 StudyOption = Annotated[
     Path | None, typer.Option("--study", help="Study folder. Without it: the one that comes with this installation.")
 ]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", help=f"Folder below which all is written. Without it: ${HOME}, else build.")
+ReportOption = Annotated[
+    list[str] | None, typer.Option("--report", help="Report to make; may be repeated. Without it: evidence.")
 ]
-ReportOption = Annotated[list[str] | None, typer.Option("--report", help="Report to make; may be repeated. Without it: evidence.")]
-AsOfOption = Annotated[str | None, typer.Option("--as-of", help="The day the report speaks of, YYYY-MM-DD. Without it: the newest day in the data.")]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option("--as-of", help="The day the report speaks of, YYYY-MM-DD. Without it: the newest day in the data."),
+]
 EditionOption = Annotated[Edition, typer.Option("--edition", help="internal shows small cells, release hides them.")]
+SourceOption = Annotated[
+    str, typer.Option("--source", help="Address of a FHIR R4 server, or a folder of NDJSON files or Bundles.")
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option("--token-file", help="File with the server's bearer token, mode 600. Or set $CRPS_OUTCOMES_TOKEN."),
+]
+MethodOption = Annotated[
+    Method, typer.Option("--method", help="How a server is read: by REST search, or by Bulk Data export.")
+]
+WholeOption = Annotated[
+    bool, typer.Option("--whole", help="Ask for everything, not only for what changed since the last pull.")
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show the scheduler's own log.")]
 PatientsOption = Annotated[int, typer.Option("--patients", min=1, help="How many people.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same people.")]
@@ -71,27 +79,7 @@ def main() -> None:
     app()
 
 
-def stops(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Turn an error into one message on stderr and its exit code; never a traceback, never a foreign exception's text."""
-
-    @wraps(command)
-    def told(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except PipelineError as error:
-            code = _tell(error)
-        except (KeyboardInterrupt, SystemExit, typer.Exit, typer.Abort):
-            raise
-        except Exception as error:  # noqa: BLE001 - its text may hold a patient's data
-            code = _tell(translate(error, _home(None).root, command.__name__))
-        else:
-            return
-        raise typer.Exit(code)
-
-    return told
-
-
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 @stops
 def demo(
     patients: PatientsOption = 80,
@@ -108,7 +96,7 @@ def demo(
     from crps_outcomes.demo_server import serve  # noqa: PLC0415 - the FHIR server is an extra of the installation
 
     started = time.monotonic()
-    with _prefect(home := _home(out), is_verbose=verbose) as ready, progress.shown() as tell:
+    with _prefect(home := home_at(out), is_verbose=verbose) as ready, progress.shown() as tell:
         tell("Inventing patients")
         cohort = _synthesize(patients, seed, home.root / "demo" / f"cohort-{patients}-{seed}", load(locate()))
         with serve(cohort.folder, home.root / "demo" / "server", progress=tell) as address:
@@ -119,7 +107,7 @@ def demo(
     _show(runs)
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 @stops
 def synthesize(
     patients: PatientsOption,
@@ -135,7 +123,7 @@ def synthesize(
     typer.echo(str(cohort.folder.resolve()))
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 @stops
 def check(study: StudyOption = None) -> None:
     """Read the study folder and prefect.yaml as a compiler would: every mistake with file, line and key.
@@ -151,31 +139,35 @@ def check(study: StudyOption = None) -> None:
     typer.echo(f"{root}: in order")
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 @stops
 def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
-    source: Annotated[str, typer.Option("--source", help="Address of a FHIR R4 server, or a folder of NDJSON files.")],
+    source: SourceOption,
     study: StudyOption = None,
     report: ReportOption = None,
     as_of: AsOfOption = None,
     edition: EditionOption = Edition.internal,
     out: OutOption = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option("--token-file", help="File with the server's bearer token, mode 600. Or set $CRPS_OUTCOMES_TOKEN."),
-    ] = None,
+    token_file: TokenFileOption = None,
+    method: MethodOption = Method.search,
     *,
+    whole: WholeOption = False,
+    draft: Annotated[
+        bool,
+        typer.Option(
+            "--draft", help="If data are missing, make a report marked DRAFT - INCOMPLETE; still exit code 4."
+        ),
+    ] = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Pull from a FHIR server or a folder, and make the report; the last line is the folder it is in.
 
     Example: [bold]crps-outcomes run --source https://fhir.example.org/r4 --edition release[/bold]
     """
-    where = source if "://" in source else str(Path(source).resolve())
-    wanted = {"source": where, "reports": report or ["evidence"], "as_of": as_of, "edition": edition}
-    home = _home(out)
+    wanted = {"source": _where(source), "reports": report or ["evidence"], "as_of": as_of, "edition": edition}
+    home = home_at(out)
     folders = {"study": str(study.resolve()) if study else None, "home": str(home.root)}
-    params = parse(NightlyParams, {**wanted, **folders})
+    params = parse(NightlyParams, {**wanted, **folders, "method": method, "whole": whole, "draft": draft})
     settings.study(params)
     _offer(token_file)
     with _prefect(home, is_verbose=verbose) as ready, progress.shown():
@@ -183,13 +175,32 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     _show(runs)
 
 
-def _tell(error: PipelineError) -> int:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]Stopped.[/] {escape(str(error))}")
-    return error.exit_code
+@app.command(epilog=CODES)
+@stops
+def pull(  # noqa: PLR0913 - one argument per option of the command
+    source: SourceOption,
+    study: StudyOption = None,
+    out: OutOption = None,
+    token_file: TokenFileOption = None,
+    method: MethodOption = Method.search,
+    *,
+    whole: WholeOption = False,
+) -> None:
+    """Take a snapshot of everything about the enrolled, and make no report; the last line is its digest.
+
+    Example: [bold]crps-outcomes pull --source https://fhir.example.org/r4 --method export[/bold]
+    """
+    from crps_outcomes import pipeline  # noqa: PLC0415 - what the other commands leave to the flow
+
+    _offer(token_file)
+    asked = pipeline.Asked(_where(source), method, is_whole=whole)
+    with progress.shown() as tell:
+        digest = pipeline.pull(home_at(out).root, locate(study), asked, settings.access(os.environ), tell)
+    typer.echo(digest)
 
 
-def _home(out: Path | None) -> Home:
-    return Home.at(settings.home(os.environ, str(out) if out else None))
+def _where(source: str) -> str:
+    return source if "://" in source else str(Path(source).resolve())
 
 
 @contextmanager

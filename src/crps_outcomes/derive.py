@@ -78,7 +78,7 @@ def gather(plan: Plan) -> Tables:
     found = {name: _gathered(plan, name) for name in PARTS}
     pulled = plan.snapshot.rejections()
     found["rejections"] = finish(SCHEMAS["rejections"], pd.concat([pulled, found["rejections"]]))
-    return Tables(**found, ledger=plan.snapshot.ledger())
+    return Tables(**found, ledger=plan.snapshot.ledger(), changes=plan.snapshot.changes())
 
 
 def partition_tables(plan: Plan, number: int, verdicts: Verdicts) -> dict[str, pd.DataFrame]:

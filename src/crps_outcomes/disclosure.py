@@ -50,7 +50,7 @@ class Releasable:
 
     ``people`` is OUTCOMES and ``doses`` is DOSES in the internal edition, None in the release edition. ``counts`` is
     COUNTS, its hidden cells missing. ``rejections`` has rule, reason, stage, n, suppressed; ``sources`` has
-    resource_type, n, hole.
+    resource_type, n, hole; ``changes`` is CHANGES, its numbers missing in the release edition.
     """
 
     edition: str
@@ -61,6 +61,7 @@ class Releasable:
     doses: pd.DataFrame | None
     rejections: pd.DataFrame
     sources: pd.DataFrame
+    changes: pd.DataFrame
     rules: tuple[str, ...]
 
 

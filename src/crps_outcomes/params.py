@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from crps_outcomes.errors import DefinitionError
 
@@ -24,6 +24,13 @@ class Edition(StrEnum):
 
     internal = "internal"
     release = "release"
+
+
+class Method(StrEnum):
+    """How a server is read: by REST ``search``, or by Bulk Data ``export``. A folder is a folder."""
+
+    search = "search"
+    export = "export"
 
 
 def _real_date(text: str | None) -> str | None:
@@ -65,6 +72,15 @@ class NightlyParams(CommonParams):
     """Pull from a source, then report."""
 
     source: Source | None = Field(default=None, description="address or folder; empty: CRPS_OUTCOMES_SOURCE")
+    method: Method = Field(default=Method.search, description="how a server is read: search or export")
+    whole: bool = Field(default=False, description="ask for everything, not only for what changed since the last pull")
+    draft: bool = Field(default=False, description="if data are missing, make a report marked DRAFT - INCOMPLETE")
+
+    @model_validator(mode="after")
+    def _no_draft_leaves_the_house(self) -> Self:
+        if self.draft and self.edition is Edition.release:
+            raise ValueError("a draft is internal")
+        return self
 
 
 class ReportParams(CommonParams):
@@ -74,6 +90,9 @@ class ReportParams(CommonParams):
 
 
 _RIGHT = {
+    "method": "search or export",
+    "whole": "true or false",
+    "draft": "true or false, and true only with the internal edition",
     "reports": "names of reports, such as evidence",
     "edition": "internal or release",
     "as_of": "a day of the calendar as YYYY-MM-DD, such as 2026-01-31",
@@ -93,7 +112,7 @@ def parse(model: type[Params], given: Mapping[str, object]) -> Params:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        wrong = [str(item["loc"][0]) for item in error.errors(include_url=False, include_input=False)]
+        wrong = [str((*item["loc"], "draft")[0]) for item in error.errors(include_url=False, include_input=False)]
     raise DefinitionError("\n".join(_explain(model, name) for name in dict.fromkeys(wrong)))
 
 

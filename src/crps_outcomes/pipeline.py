@@ -23,10 +23,10 @@ from crps_outcomes.state import Records, RunRow, Verdicts
 from crps_outcomes.study import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from crps_outcomes.params import Edition
+    from crps_outcomes.params import Edition, Method
     from crps_outcomes.progress import Tell
     from crps_outcomes.provenance import Provenance
 
@@ -40,8 +40,18 @@ class Basis:
     as_of: date
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a pull is asked for: where, how a server is read, everything or changes, and what to do about holes."""
+
+    source: str
+    method: Method
+    is_whole: bool = False
+    is_draft: bool = False
+
+
 @bounded("pull")
-def pull(home: Path, study: Path, source: str, access: Mapping[str, Any], progress: Tell) -> str:
+def pull(home: Path, study: Path, asked: Asked, access: Mapping[str, Any], progress: Tell) -> str:
     """Everything the source holds about the enrolled, as a snapshot; its digest.
 
     Raises:
@@ -50,7 +60,9 @@ def pull(home: Path, study: Path, source: str, access: Mapping[str, Any], progre
         NoPatientsError: nobody is enrolled.
     """
     place = Home.at(home)
-    pulled = pulling.pull(open_source(source, **access), load(study).protocol, place, progress=progress)
+    protocol = load(study).protocol
+    source = open_source(asked.source, method=asked.method.value, level=protocol.pull.export_level, **access)
+    pulled = pulling.pull(source, protocol, place, is_whole=asked.is_whole, is_draft=asked.is_draft, progress=progress)
     return pulled.snapshot.digest
 
 
@@ -98,6 +110,20 @@ def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
     return folder
 
 
+@bounded("report")
+def refuse_draft(home: Path, basis: Basis, reports: Sequence[str]) -> None:
+    """The end of a run whose data were incomplete: what was made is a draft, and the run has failed all the same.
+
+    Raises:
+        IncompleteDataError: the snapshot is incomplete; the message says what is missing and where the drafts are.
+    """
+    holes = _opened(home, basis.snapshot).manifest.holes
+    if holes:
+        raise IncompleteDataError(
+            f"the data are incomplete ({', '.join(holes)}), so nothing final was published; drafts: {', '.join(reports)}"
+        )
+
+
 def _plan(home: Path, basis: Basis) -> derivation.Plan:
     return derivation.plan(_opened(home, basis.snapshot), load(basis.study), Home.at(home), as_of=basis.as_of)
 
@@ -123,7 +149,9 @@ def _run(provenance: Provenance) -> RunRow:
 def _opened(home: Path, digest: str) -> Snapshot:
     folder = Home.at(home).snapshots / digest
     if not folder.is_dir():
-        raise DefinitionError(f"snapshot {digest[:12]}: there is none in {folder.parent}; pull first, or ask for latest")
+        raise DefinitionError(
+            f"snapshot {digest[:12]}: there is none in {folder.parent}; pull first, or ask for latest"
+        )
     return open_snapshot(folder)
 
 

@@ -39,6 +39,9 @@ class Provenance:
     selector: str
     software: Mapping[str, str]
     is_synthetic: bool
+    compared_with: str = ""  # digest of the snapshot that the changes are told against
+    compared_with_on: str = ""  # the day it was pulled
+    holes: tuple[str, ...] = ()  # of a draft: what is missing
 
     @property
     def record(self) -> dict[str, Any]:
@@ -54,7 +57,13 @@ class Provenance:
     @property
     def run_id(self) -> str:
         """The name of the run's folder: what it is, as of when, and twelve characters of its identity."""
-        return f"{self.report}-{self.edition}-{self.as_of.isoformat()}-{self.identity[:12]}"
+        draft = "DRAFT-" if self.is_draft else ""
+        return f"{draft}{self.report}-{self.edition}-{self.as_of.isoformat()}-{self.identity[:12]}"
+
+    @property
+    def is_draft(self) -> bool:
+        """Something is missing, and the report says so on every page."""
+        return self.data_status == "incomplete"
 
 
 def trace(manifest: Manifest, study: Study, report: str, edition: Edition, as_of: date) -> Provenance:
@@ -71,6 +80,9 @@ def trace(manifest: Manifest, study: Study, report: str, edition: Edition, as_of
         selector=manifest.selector,
         software=software_versions(),
         is_synthetic=study.protocol.is_synthetic,
+        compared_with=manifest.before,
+        compared_with_on=manifest.before_on,
+        holes=manifest.holes,
     )
 
 

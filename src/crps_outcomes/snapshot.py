@@ -119,9 +119,7 @@ def write_snapshot(snapshots: Path, kept: Mapping[str, Iterable[Held]], conclude
             written = _write_type(working / _file_name(name), name, kept[name], total)
             files |= {name: written} if written["count"] else {}
         origin, tables = conclude()
-        for text in origin.holes:  # an incomplete snapshot never has the name of a complete one
-            total.update(f"hole\0{text}\n".encode())
-        target = snapshots / total.hexdigest()
+        target = snapshots / _named(total, origin.holes)
         if not target.exists():
             _seal(working, Manifest(**asdict(origin), digest=target.name, files=files), tables)
             rename(working, target)
@@ -136,12 +134,64 @@ def open_snapshot(folder: Path) -> Snapshot:
     Raises:
         IncompleteDataError: the manifest or a file is missing or changed; the message names it.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     expected = {_file_name(name): entry["sha256"] for name, entry in manifest.files.items()}
     expected |= {f"{name}.parquet": hash_ for name, hash_ in manifest.tables.items()}
     for name, hash_ in sorted(expected.items()):
         _check(folder, name, hash_)
     return Snapshot(manifest.digest, folder, manifest)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the snapshot in a folder; its files are not looked at.
+
+    Raises:
+        IncompleteDataError: it is missing or changed.
+    """
+    damaged = IncompleteDataError(
+        f"snapshot {folder.name[:12]}: {_MANIFEST} is missing or changed; delete the folder and pull again"
+    )
+    try:
+        raw = (folder / _MANIFEST).read_bytes()
+        content = msgspec.json.decode(raw, type=dict[str, Any])
+        del content["seal"]
+        manifest = Manifest(**content | {"holes": tuple(content.get("holes", ()))})
+    except (OSError, ValueError, msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise damaged from error
+    if raw != _sealed(content) or manifest.digest != folder.name:
+        raise damaged
+    return manifest
+
+
+def content_digest(snapshot: Snapshot) -> str:
+    """What the snapshot's name should be, from the resources it holds."""
+    total = sha256()
+    for name in snapshot.types():
+        for line in snapshot.lines(name):
+            _add(total, name, msgspec.json.decode(line, type=_Identified).id, sha256(line).hexdigest())
+    return _named(total, snapshot.manifest.holes)
+
+
+def remove_snapshot(folder: Path) -> None:
+    """Take a snapshot away, its manifest first: what is left of it if this is cut short is no snapshot."""
+    (folder / _MANIFEST).unlink()
+    shutil.rmtree(folder)
+
+
+class _Identified(msgspec.Struct):
+    id: str
+
+
+def _add(total: Any, resource_type: str, identity: str, content_hash: str) -> None:
+    total.update(f"{resource_type}\0{identity}\0{content_hash}\n".encode())
+
+
+def _named(total: Any, holes: Iterable[str]) -> str:
+    """The digest; an incomplete snapshot never has the name of a complete one."""
+    for text in holes:
+        total.update(f"hole\0{text}\n".encode())
+    digest: str = total.hexdigest()
+    return digest
 
 
 def _file_name(resource_type: str) -> str:
@@ -162,7 +212,7 @@ def _write_type(path: Path, name: str, items: Iterable[Held], total: Any) -> dic
         with pa.CompressedOutputStream(pa.PythonFile(hashed, "w"), "zstd") as stream:
             lines = bytearray()
             for n_items, item in enumerate(items, 1):  # noqa: B007 - the count is wanted
-                total.update(f"{name}\0{item.id}\0{item.sha256}\n".encode())
+                _add(total, name, item.id, item.sha256)
                 lines += item.body + b"\n"
                 if len(lines) > _BYTES_AT_ONCE:
                     stream.write(bytes(lines))
@@ -212,22 +262,6 @@ def _sealed(manifest: Mapping[str, Any]) -> bytes:
     """The manifest with a hash over itself, so that a changed byte of it shows too."""
     seal = sha256(_ENCODE(manifest)).hexdigest()
     return _ENCODE({**manifest, "seal": seal})
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    damaged = IncompleteDataError(
-        f"snapshot {folder.name[:12]}: {_MANIFEST} is missing or changed; delete the folder and pull again"
-    )
-    try:
-        raw = (folder / _MANIFEST).read_bytes()
-        content = msgspec.json.decode(raw, type=dict[str, Any])
-        del content["seal"]
-        manifest = Manifest(**content | {"holes": tuple(content.get("holes", ()))})
-    except (OSError, ValueError, msgspec.MsgspecError, KeyError, TypeError) as error:
-        raise damaged from error
-    if raw != _sealed(content) or manifest.digest != folder.name:
-        raise damaged
-    return manifest
 
 
 def _check(folder: Path, name: str, expected: str) -> None:

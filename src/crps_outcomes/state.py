@@ -182,6 +182,10 @@ class Records:
             watermarks = {row.resource_type: datetime.fromisoformat(row.changed_from) for row in marks}
         return Night(scope, found.snapshot, datetime.fromisoformat(found.whole_at), watermarks) if found else None
 
+    def night_snapshots(self) -> frozenset[str]:
+        """The snapshots that some next pull goes on from."""
+        return frozenset(row[1] for row in _all(self._engine, _NIGHTS, _NIGHTS.c.scope))
+
     def snapshots(self) -> tuple[SnapshotRow, ...]:
         """All snapshots, the one pulled last at the end."""
         return tuple(SnapshotRow(*row[:-1]) for row in _all(self._engine, _SNAPSHOTS, _SNAPSHOTS.c.sequence))

@@ -7,7 +7,7 @@ unless the model says nullable. A stage's last line is ``return TABLE.validate(f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -246,6 +246,7 @@ class Tables:
     outcomes: pd.DataFrame
     rejections: pd.DataFrame
     ledger: pd.DataFrame
+    changes: pd.DataFrame = field(default_factory=lambda: build(CHANGES, ()))  # since the snapshot before
 
 
 SCHEMAS: dict[str, pa.DataFrameSchema] = {

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 # The imports stand inside the functions: who only reads a folder, or only runs a stage, never loads an HTTP client.
 
 
-def open_source(text: str, **settings: Any) -> Source:
+def open_source(text: str, *, method: str = "search", level: str = "group", **settings: Any) -> Source:
     """The source a text names: a server if it begins with http:// or https://, else a folder.
 
-    Settings (credential, ca_file, ...) are those of `rest_source`; a folder needs none and ignores them.
+    Args:
+        text: an address or a path.
+        method: how a server is read, "search" or "export".
+        level: what an export is of: "system", "patient" or "group".
+        settings: credential, ca_file, ... as `rest_source` takes them; a folder needs none and ignores them.
     """
+    del level
     if text.lower().startswith(("http://", "https://")):
         return rest_source(text, **settings)
     return folder_source(Path(text))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from crps_outcomes.layout import noted, number_columns, row, text_columns
+from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
-from crps_outcomes.numbers import percent, plural
+from crps_outcomes.numbers import count, day, percent, plural
 from crps_outcomes.rejections import RULES
 from crps_outcomes.report_model import Cell, Section, Table
 from crps_outcomes.series import BASELINE
-from crps_outcomes.wording import at, capital, counted, share_in_cell, why_hidden
+from crps_outcomes.wording import at, capital, counted, sentences, share_in_cell, why_hidden
 
 if TYPE_CHECKING:
     from crps_outcomes.definitions import Measure
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
 #: Percent missing from which a cell of the grid gets its next darker tint.
 MISSING_EDGES = (0, 5, 10, 20, 35)
+_HOLES_NAMED = 3
+#: Kind of change -> what it means in the reader's words, in the order of reading.
+CHANGES = {
+    "new": "new",
+    "changed": "changed at the source",
+    "entered-in-error": "marked as entered in error",
+    "deleted": "deleted at the source",
+    "late": "found late, though older than the pull before",
+    "left": "no longer about anybody enrolled",
+}
 STAGES = ("pull", "screen", "tabulate", "score")
 
 
@@ -35,7 +46,7 @@ def completeness(facts: Facts) -> Section:
             "Due: the visit window has closed, or a value is there already. A visit that is not due yet counts nowhere. "
             "Nothing is dropped in silence: what is refused is counted with its rule."
         ),
-        tables={"grid": _grid(facts), "refused": _refused(facts)},
+        tables={"grid": _grid(facts), "changes": _changes(facts), "refused": _refused(facts)},
         text={"pull": (pull_in_words(facts),)},
     )
 
@@ -125,8 +136,48 @@ def pull_in_words(facts: Facts) -> str:
     status = {
         "complete": "Data pull: complete.",
         "unverified": "Data pull: unverified, because the source did not say how much there should be.",
+        "incomplete": f"Data pull: INCOMPLETE. {capital(missing_in_words(facts))}.",
     }[facts.provenance.data_status]
     holes = int((sources["hole"] != "").sum())
     total = sources["n"]
     received = "Resources of " if total.isna().any() else f"{plural(int(total.sum()), 'resource')} of "
-    return f"{status} {received}{plural(len(sources), 'type')}, {plural(holes, 'hole')}."
+    return sentences(f"{status} {received}{plural(len(sources), 'type')}, {plural(holes, 'hole')}.", changes_in_words(facts))
+
+
+def draft_in_words(facts: Facts) -> str:
+    """What every page of a draft says."""
+    return f"DRAFT - INCOMPLETE: {missing_in_words(facts)}"
+
+
+def missing_in_words(facts: Facts) -> str:
+    """Which resource types are missing or cut short, with the fault code of each."""
+    holes = facts.provenance.holes
+    more = [f"{len(holes) - _HOLES_NAMED} more"] if len(holes) > _HOLES_NAMED else []
+    return f"{listed((*holes[:_HOLES_NAMED], *more))} missing"
+
+
+# --- what is different from the data before -------------------------------------------------------------------------
+
+
+def changes_in_words(facts: Facts) -> str:
+    """One sentence on what changed at the source since the data before; nothing for the first data."""
+    if not facts.provenance.compared_with_on:
+        return ""
+    since = f"the data of {day(date.fromisoformat(facts.provenance.compared_with_on))}"
+    if facts.releasable.edition == "release":
+        return f"Corrections and deletions since {since} are included."
+    told = facts.releasable.changes.groupby("change", sort=False)["n"].sum()
+    found = [f"{count(int(told[one]))} {words}" for one, words in CHANGES.items() if one in told.index]
+    return f"Since {since}: {', '.join(found)}." if found else f"Nothing changed since {since}."
+
+
+def _changes(facts: Facts) -> Table:
+    rows = facts.releasable.changes.to_dict("records")
+    table = Table(
+        title="Changed since the data before.",
+        encoding="Resources by type. What is listed here is why figures differ from the report before.",
+        columns=(*text_columns(("Resource", 60), ("What happened", 100)), *number_columns(("n", 14))),
+        rows=tuple(row(r["resource_type"], CHANGES[r["change"]], count(int(r["n"]))) for r in rows),
+        style="dense tight fixed",
+    )
+    return noted(table, facts)

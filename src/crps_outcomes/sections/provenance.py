@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 SOURCES = {
     "rest": "FHIR server, read by search",
-    "folder": "folder of NDJSON files",
-    "bulk": "FHIR server, read by bulk export",
+    "folder": "folder of files",
+    "export": "FHIR server, read by bulk export",
 }
 
 
@@ -66,6 +66,7 @@ def _items(facts: Facts) -> tuple[tuple[str, str], ...]:
         ("Run", origin.run_id),
         ("Data as of", day(origin.as_of)),
         ("Snapshot (SHA-256)", origin.snapshot),
+        *([("Compared with snapshot", origin.compared_with)] if origin.compared_with else []),
         ("Study (SHA-256)", origin.study),
         ("Code (SHA-256)", origin.code),
         ("Protocol", f"{facts.protocol.id}, version {facts.protocol.version}{example}"),

@@ -10,7 +10,7 @@ from crps_outcomes.errors import DefinitionError
 from crps_outcomes.facts import Facts
 from crps_outcomes.numbers import day, keep_together
 from crps_outcomes.report_model import Figure, Flow, ReportModel, Section
-from crps_outcomes.sections.completeness import completeness
+from crps_outcomes.sections.completeness import completeness, draft_in_words
 from crps_outcomes.sections.context import context
 from crps_outcomes.sections.dosing import dosing
 from crps_outcomes.sections.flow import flow
@@ -108,6 +108,7 @@ def _is_drawn(item: Figure | Flow) -> bool:
 def _status(facts: Facts) -> tuple[str, ...]:
     """What stands at the foot of every page."""
     marks = {
+        draft_in_words(facts): facts.provenance.is_draft,
         EDITIONS[facts.releasable.edition]: True,
         "Synthetic data": facts.protocol.is_synthetic,
         "Example protocol": facts.protocol.is_example,

@@ -55,7 +55,7 @@ def internal(analysis: Analysis, tables: Tables, study: Study) -> Releasable:
     return Releasable(
         edition="internal", threshold=study.protocol.disclosure.threshold,
         estimates=analysis.estimates, counts=analysis.counts, people=tables.outcomes, doses=tables.doses,
-        rejections=_rejections(tables), sources=_sources(tables),
+        rejections=_rejections(tables), sources=_sources(tables), changes=tables.changes,
         rules=("Internal edition: nothing is hidden, and it contains small cells. It must not leave the clinic.",),
     )  # fmt: skip
 
@@ -76,6 +76,7 @@ def release(analysis: Analysis, tables: Tables, study: Study) -> Releasable:
         people=None, doses=None,
         rejections=_hidden_rejections(rejections, page.hidden),
         sources=_sources(tables).assign(n=pd.Series(pd.NA, dtype="Int64")),
+        changes=tables.changes.iloc[:0],
         rules=release_rules(threshold),
     )  # fmt: skip
 

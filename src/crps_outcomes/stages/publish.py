@@ -46,7 +46,8 @@ def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, prov
             )
     else:
         _appear(files, final)
-    _point(home.runs, model.report, provenance.edition, final.name)
+    if not provenance.is_draft:  # a draft is nobody's current report
+        _point(home.runs, model.report, provenance.edition, final.name)
     return final
 
 
