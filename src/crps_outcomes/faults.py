@@ -95,7 +95,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of the command
 
 
 @app.command()
-def write(
+def write(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     code: CodeArgument,
     out: OutOption,
     resource_type: TypeOption = "Observation",
