@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fhirpy import SyncFHIRClient
 from typer.testing import CliRunner
 
 from crps_outcomes.cli import app
-from faulty_server import BASE, CATALOGUE, VARIANTS, FaultyServer, Inject, Lines, Smart, write_folder
+from faulty_server import BASE, CATALOGUE, VARIANTS, FaultyServer, Inject, Lines, Settings, Smart, write_folder
 from faulty_server.answers import EXPORT_PLACES
 from unit.small_cohort import cohort, group, member, newer, observation, resource
 
@@ -296,6 +297,14 @@ def test_a_token_is_good_for_the_scopes_granted_and_as_long_as_it_lives(key):
     assert answers == [200, 403, 200, 401]
 
 
+def test_a_token_is_over_when_its_time_is():
+    clock = iter([1000.0, 1000.0, 1299.0, 1300.0])
+    server = FaultyServer(people(), smart=replace(smart(), seconds=lambda: next(clock)))
+    with client_of(server) as http:
+        own = {"authorization": f"Bearer {asked_for(http, endpoint_of(http)).json()['access_token']}"}
+        assert [http.get("Patient", headers=own).status_code for _ in range(2)] == [200, 401]
+
+
 def test_scopes_are_narrowed_to_what_the_client_may_have_and_an_export_with_them():
     server = FaultyServer(people(), smart=smart(scopes=("system/Patient.rs",)))
     with client_of(server) as http:
@@ -473,6 +482,7 @@ def test_the_catalogue_is_whole():
     assert [one.code for one in CATALOGUE] == [f"F{number:02d}" for number in range(1, 53)]
     assert all(one.sources and one.variants for one in CATALOGUE)
     assert len(VARIANTS) == sum(len(one.variants) for one in CATALOGUE)
+    assert {name for one in VARIANTS.values() for name in one.settings} <= {one.name for one in fields(Settings)}
 
 
 # --- the command and the page ---------------------------------------------------------------------------------------
