@@ -37,7 +37,9 @@ def installed(tmp_path_factory):
 
 def in_installation(site: Path, code: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=site.parent, env=environment, check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=site.parent, env=environment, check=True, capture_output=True
+    )
     return done.stdout.decode()
 
 
@@ -52,9 +54,21 @@ def test_the_installed_study_folder_is_the_one_of_the_checkout_byte_for_byte(ins
     assert json.loads(in_installation(installed, LOOK))["digest"] == digest_of(ROOT)
 
 
+def test_the_installed_program_brings_the_fault_kit(installed):
+    listed = in_installation(
+        installed, "import sys; sys.argv[1:] = ['faults', '--list']; from crps_outcomes.cli import main; main()"
+    )
+    assert [word for word in listed.split() if word in {"F01", "F52"}] == ["F01", "F52"]
+    place = in_installation(installed, "from crps_outcomes.faults import kit; print(kit().__file__)").strip()
+    assert place == str(installed / "crps_outcomes" / "card" / "tests" / "faulty_server" / "__init__.py")
+
+
 def test_the_wheel_carries_licences_and_flows_and_no_patient_data(installed):
     names = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("licenses/NOTICE") for name in names)
     assert "crps_outcomes/card/flows/nightly.py" in names
-    assert not [name for name in names if name.endswith((".ndjson", ".zst", ".sqlite", ".parquet"))]
+    assert not [
+        name for name in names if name.startswith("crps_outcomes/card/tests/") and "/faulty_server/" not in name
+    ]
+    assert not [name for name in names if name.endswith((".pyc", ".ndjson", ".zst", ".sqlite", ".parquet"))]

@@ -82,6 +82,10 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     Example: [bold]crps-outcomes faults serve F07 --page 2[/bold]
     """
     place = _place(code, at) if code else ""
+    if code and jwks is None and {*_variant(code).places} <= {"discovery", "token"}:
+        raise typer.BadParameter(
+            f"{code} strikes who logs in; it needs the public keys of a client", param_hint="--jwks"
+        )
     injects = [kit().Inject(code, page, resource_type, times, _read(option), place)] if code else []
     smart = kit().Smart("client", json.loads(jwks.read_text(encoding="utf-8"))) if jwks else None
     server = kit().FaultyServer(_people(patients, seed), *injects, smart=smart, now=lambda: datetime.now(UTC))
@@ -95,7 +99,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of the command
 
 
 @app.command()
-def write(
+def write(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     code: CodeArgument,
     out: OutOption,
     resource_type: TypeOption = "Observation",

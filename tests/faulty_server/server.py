@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,37 +13,27 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from faulty_server import export, search, smart
-from faulty_server.answers import (
-    EXPORT_PLACES,
-    TYPED,
-    USUAL_PAGE,
-    Answer,
-    Inject,
-    Json,
-    Row,
-    Scene,
-    key_of,
-    outcome,
-)  # fmt: skip
+from faulty_server.answers import EXPORT_PLACES, TYPED, USUAL_PAGE, Answer, Inject, Json, Row, Scene, key_of, outcome
 from faulty_server.faults import VARIANTS
 from faulty_server.search import PARAMETERS
 from faulty_server.wire import asgi, listening, transport
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-Route = tuple[str, Callable[..., Answer]]
-_ROUTES: tuple[Route, ...] = (
-    (r"metadata", search.metadata),
-    (r"()()\$export", export.kick_off),
-    (r"(Patient)/()\$export", export.kick_off),
-    (r"(Group)/([^/]+)/\$export", export.kick_off),
-    (r"bulkstatus/(\d+)", export.status),
-    (r"bulkfiles/(\d+)/(\d+)", export.file),
-    (r"([A-Z]\w+)", search.search),
-    (r"([A-Z]\w+)/_search", search.search),
-    (r"([A-Z]\w+)/([^/_][^/]*)", search.read),
+#: Which requests each part answers; what it does not take from the path are empty groups.
+_ROUTES: tuple[tuple[str, Callable[..., Answer]], ...] = (
+    (r"GET metadata", search.metadata),
+    (r"GET ()()\$export", export.kick_off),
+    (r"GET (Patient)/()\$export", export.kick_off),
+    (r"GET (Group)/([^/]+)/\$export", export.kick_off),
+    (r"(?:GET|DELETE) bulkstatus/(\d+)", export.status),
+    (r"GET bulkfiles/(\d+)/(\d+)", export.file),
+    (r"GET ([A-Z]\w+)", search.search),
+    (r"(?:GET|POST) ([A-Z]\w+)/_search", search.search),
+    (r"GET ([A-Z]\w+)/([^/_][^/]*)", search.read),
 )
 
 
@@ -155,7 +144,7 @@ class FaultyServer:
         if self.smart is not None and (answering := smart.ROUTES.get(path)):
             return answering(self, scene)
         for pattern, answering in _ROUTES:
-            if found := re.fullmatch(pattern, path):
+            if found := re.fullmatch(pattern, f"{request.method} {path}"):
                 return self._refusal(request, found.groups(), answering) or answering(self, scene, *found.groups())
         return self._refusal(request, (), None) or outcome(404, "not-found")
 
@@ -246,6 +235,3 @@ def _with_rows(answer: Answer, scene: Scene) -> Answer:
     assert rows is not None
     changed = [search.match(row) for row in rows(matches, scene) if isinstance(row, dict)]
     return replace(answer, body=answer.body | {"entry": [*changed, *others]})
-
-
-assert {field.name for field in fields(Settings)} >= {name for one in VARIANTS.values() for name in one.settings}

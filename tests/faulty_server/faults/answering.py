@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import replace
-from datetime import timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from faulty_server.answers import Answer, Json, Row, Scene, edited, in_body, issues, outcome
-from faulty_server.faults.variant import Act, Variant, status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from faulty_server.answers import Answer, Json, Row, Scene, edited, in_body, issues
+from faulty_server.faults.variant import Act, Variant, asks_to_wait, status
 
 _ANY = ("page", "file", "count", "metadata", "read", "kickoff", "status", "token", "delete")
-
-
-def _asks_to_wait(write: Callable[[Any], dict[str, str]]) -> Act:
-    """429 with a time to come back, as of the server's own clock."""
-
-    def act(_: Answer, scene: Scene) -> Answer:
-        now = scene.server.now()
-        seconds = scene.option if isinstance(scene.option, int) else 1
-        headers = {"date": format_datetime(now, usegmt=True), **write(now + timedelta(seconds=seconds))}
-        return replace(outcome(429, "throttled"), headers=headers)
-
-    return act
+_WITH_BODY = ("page", "file", "count", "metadata", "read", "status", "token")
 
 
 def _of_batch(_: Answer, __: Scene) -> Answer:
@@ -83,17 +68,17 @@ ANSWERING = (
     Variant("F20", "429 without a time (option: headers)", _ANY, status(429, "throttled")),
     Variant("F20 seconds", "429 with seconds in Retry-After", _ANY, status(429, "throttled", **{"retry-after": "1"})),
     Variant("F20 date", "429 with a date in Retry-After", _ANY,
-            _asks_to_wait(lambda at: {"retry-after": format_datetime(at, usegmt=True)})),
+            asks_to_wait(lambda at: {"retry-after": format_datetime(at, usegmt=True)})),
     Variant("F20 epoch", "429 with epoch seconds in Retry-After", _ANY,
-            _asks_to_wait(lambda at: {"retry-after": str(int(at.timestamp()))})),
+            asks_to_wait(lambda at: {"retry-after": str(int(at.timestamp()))})),
     Variant("F20 epoch ms", "429 with epoch milliseconds in Retry-After", _ANY,
-            _asks_to_wait(lambda at: {"retry-after": str(int(at.timestamp() * 1000))})),
+            asks_to_wait(lambda at: {"retry-after": str(int(at.timestamp() * 1000))})),
     Variant("F20 ratelimit", "429 with the RateLimit header only", _ANY, status(429, "throttled", ratelimit='"requests";r=0;t=1')),
     Variant("F20 unreadable", "429 with a negative Retry-After", _ANY, status(429, "throttled", **{"retry-after": "-1"})),
     Variant("F20 batch", "200 with the 429 in an entry", ("page",), _of_batch),
     Variant("F21", "503", _ANY, status(503, "transient")),
     Variant("F21 500", "500", _ANY, status(500, "exception")),
-    Variant("F21 cut", "half of the body, sent as if it were all", _ANY, _halved),
+    Variant("F21 cut", "half of the body, sent as if it were all", _WITH_BODY, _halved),
     Variant("F21 reset", "the connection dies in the middle of the body", _ANY, _dies),
     Variant("F21 silent", "the connection dies before the body", _ANY, _dies_at_once),
     Variant("F21 slow", "nothing is sent for some time (option: seconds)", _ANY, _dawdles, option=120),

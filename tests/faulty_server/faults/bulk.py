@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from faulty_server import export
 from faulty_server.answers import Answer, Inject, Json, Row, Scene, edited, in_body, issues, outcome
 from faulty_server.export import File
-from faulty_server.faults.variant import Act, Variant, status
+from faulty_server.faults.variant import Act, Variant, asks_to_wait, status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def _act(edit: Edit) -> Act:
 
 
 def _in_folder(edit: Edit) -> Callable[[Path, Inject], None]:
-    """The same edit of the manifest.json of a folder; a file it adds is written beside it."""
+    """The same edit of the manifest.json of a folder; a file it adds lies beside it, and one it drops no longer does."""
 
     def spoil(folder: Path, inject: Inject) -> None:
         def add(file: File) -> Json:
@@ -81,7 +81,11 @@ def _in_folder(edit: Edit) -> Callable[[Path, Inject], None]:
             return {"type": file.resource_type, "url": name, "count": file.count}
 
         path = folder / "manifest.json"
-        path.write_text(json.dumps(edit(json.loads(path.read_text()), inject, add)), encoding="utf-8")
+        before = json.loads(path.read_text(encoding="utf-8"))
+        after = edit(before, inject, add)
+        path.write_text(json.dumps(after), encoding="utf-8")
+        for name in {one["url"] for one in before["output"]} - {one["url"] for one in after["output"]}:
+            (folder / name).unlink()
 
     return spoil
 
@@ -197,7 +201,6 @@ def _unreadable(rows: list[Row], _: Any) -> list[Row]:
     return [b'{"resourceType":"Observ', *rows[1:]]
 
 
-_TRANSIENT = status(500, "transient")
 BULK = (
     Variant("F31", "Content-Location is relative", _KICKOFF, _headers(_relative)),
     Variant("F31 foreign", "Content-Location is on another host (option: the address)", _KICKOFF, _headers(_elsewhere), option=_ELSEWHERE),
@@ -208,13 +211,13 @@ BULK = (
     Variant("F32 busy", "429 for the kick-off", _KICKOFF, status(429, "throttled", **{"retry-after": "1"})),
     Variant("F33", "202 without any header", _STATUS, _bare),
     Variant("F33 too often", "429 for a poll, with epoch seconds", _STATUS,
-            status(429, "throttled", **{"retry-after": "1795334982"})),
+            asks_to_wait(lambda at: {"retry-after": str(int(at.timestamp()))})),
     Variant("F33 never", "the export is never done", _STATUS, _never_done),
-    Variant("F34", "500 for a poll, issue.code=transient", _STATUS, _TRANSIENT),
+    Variant("F34", "500 for a poll, issue.code=transient", _STATUS, status(500, "transient")),
     Variant("F34 for good", "500 for a poll, and not transient", _STATUS, status(500, "exception")),
     _manifest("F35", "done, and an error file says something failed", _error_file("error", loses_files=False)),
     _manifest("F35 lost", "done, but the files of a type are lost and an error file says so", _error_file("error", loses_files=True)),
-    _manifest("F35 silent", "done, and the files of a type are lost in silence", _outputs(lambda *_: None), page=0),
+    Variant("F35 silent", "done, and the files of a type are lost in silence", _MANIFEST, _act(_outputs(lambda *_: None)), page=0),
     _manifest("F35 warning", "done, with a warning in an error file", _error_file("warning", loses_files=False)),
     Variant("F35 unlisted", "a file that the manifest does not list lies there", folder=_unlisted_on_disk),
     _manifest("F36", "count is larger than the lines delivered", _counts(1), page=0),
@@ -223,14 +226,14 @@ BULK = (
     Variant("F36 short", "the last line of a file is missing", _FILE, **_lines(lambda lines: lines[:-1])),
     Variant("F37", "410 for a file", _FILE, status(410, "expired"), folder=_missing_on_disk),
     Variant("F37 gone", "404 for a file", _FILE, status(404, "not-found")),
-    Variant("F38", "requiresAccessToken is false, and a token with a file is refused", ("file", "manifest"), _refuses_a_token,
+    Variant("F38", "requiresAccessToken is false, and a token with a file is refused", _FILE, _refuses_a_token,
             settings={"files_need_token": False}),
     Variant("F38 absent", "requiresAccessToken is absent", _MANIFEST, _act(_with(requiresAccessToken=None)),
             settings={"files_need_token": False}),
     Variant("F38 elsewhere", "files are on another host (option: its base)", _MANIFEST, _presigned_elsewhere,
             option="http://elsewhere.invalid/r4"),
     Variant("F38 expires", "401 for a file", _FILE, status(401, "login")),
-    Variant("F39", "a file ends in the middle of a line", _FILE, **_bytes(lambda content: content[: -len(content) // 3])),
+    Variant("F39", "a file ends in the middle of a line", _FILE, **_bytes(lambda content: content[:-9])),
     Variant("F39 reset", "the connection dies in the middle of a file", _FILE,
             lambda answer, _: replace(answer, body=answer.content[:-9], is_cut=True)),
     Variant("F39 gzip", "a packed file is cut", _FILE, _cut_packed, folder=_cut_packed_on_disk),

@@ -71,7 +71,13 @@ def _redirects(_: Answer, scene: Scene) -> Answer:
 
 
 def _row_vanishes(answer: Answer, scene: Scene) -> Answer:
-    """After this page two resources of it are deleted: by offset, the next page starts two too late."""
+    """After this page two resources of it are deleted: by offset, the next page starts two too late.
+
+    As option, any function of the server: what else is to change just then.
+    """
+    if scene.option is not None:
+        scene.option(scene.server)
+        return answer
     for one in _first_of(answer, 2):
         scene.server.delete(scene.name, one["id"])
     return answer
@@ -196,7 +202,7 @@ PAGING = (
             option="http://{host}:{port}@elsewhere.invalid/r4/Observation"),
     Variant("F03 redirect", "a redirect, to another host unless the option says otherwise",
             ("page", "file", "kickoff", "status", "token"), _redirects, option=_ELSEWHERE),
-    Variant("F04", "two rows of a page are deleted while offsets are paged", ("page",), _row_vanishes, settings=_OFFSET, page=1),
+    Variant("F04", "two rows of a page are deleted while offsets are paged (option: what changes)", ("page",), _row_vanishes, settings=_OFFSET, page=1),
     Variant("F04 swap", "one row is deleted and one comes; the total stays", ("page",), _rows_swap, settings=_OFFSET, page=1),
     Variant("F04 update", "a row of a page is updated and moves to the end", ("page",), _row_moves, settings=_OFFSET, page=1),
     Variant("F05", "the same resource twice", ("page", "lines"), rows=_repeats),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 from faulty_server.answers import EXPORT_PLACES, REST_PLACES, SMART_PLACES, Answer, Inject, Json, Row, Scene, outcome
@@ -57,5 +59,17 @@ def status(code: int, issue: str, **headers: str) -> Act:
     def act(_: Answer, scene: Scene) -> Answer:
         more = scene.option if isinstance(scene.option, dict) else {}
         return replace(outcome(code, issue), headers={**headers, **more})
+
+    return act
+
+
+def asks_to_wait(write: Callable[[Any], dict[str, str]]) -> Act:
+    """429 with a time to come back, as of the server's own clock."""
+
+    def act(_: Answer, scene: Scene) -> Answer:
+        now = scene.server.now()
+        seconds = scene.option if isinstance(scene.option, int) else 1
+        headers = {"date": format_datetime(now, usegmt=True), **write(now + timedelta(seconds=seconds))}
+        return replace(outcome(429, "throttled"), headers=headers)
 
     return act
