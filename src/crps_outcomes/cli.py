@@ -26,11 +26,11 @@ from crps_outcomes.errors import EXIT_CODES, PipelineError
 from crps_outcomes.failures import translate
 from crps_outcomes.home import Home
 from crps_outcomes.params import Edition, NightlyParams, parse
-from crps_outcomes.settings import HOME, TOKEN_FILE
+from crps_outcomes.settings import HOME, TOKEN_FILE, TOKEN_HOST
 from crps_outcomes.study import load, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from crps_outcomes.study import Study
 
@@ -163,6 +163,9 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         Path | None,
         typer.Option("--token-file", help="File with the server's bearer token, mode 600. Or set $CRPS_OUTCOMES_TOKEN."),
     ] = None,
+    accept_token_host: Annotated[
+        str | None, typer.Option("--accept-token-host", help="Host that may give the token, if it is not the server's own.")
+    ] = None,
     *,
     verbose: VerboseOption = False,
 ) -> None:
@@ -176,7 +179,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     folders = {"study": str(study.resolve()) if study else None, "home": str(home.root)}
     params = parse(NightlyParams, {**wanted, **folders})
     settings.study(params)
-    _offer(token_file)
+    _offer({TOKEN_FILE: str(token_file.resolve()) if token_file else None, TOKEN_HOST: accept_token_host})
     with _prefect(home, is_verbose=verbose) as ready, progress.shown():
         runs = _report(params, ready)
     _show(runs)
@@ -219,10 +222,9 @@ def _synthesize(patients: int, seed: int, folder: Path, study: Study) -> _Cohort
     return _Cohort(folder, options.ends_on.isoformat())
 
 
-def _offer(token_file: Path | None) -> None:
-    """Tell the flow where the token is; it is never a parameter, because parameters are stored."""
-    if token_file is not None:
-        os.environ[TOKEN_FILE] = str(token_file.resolve())
+def _offer(options: Mapping[str, str | None]) -> None:
+    """Tell the flow how to sign in: by its environment, never by parameters, because those are stored."""
+    os.environ |= {name: value for name, value in options.items() if value}
     settings.access(os.environ)  # refuses a file that is not there, or that others may read, before anything starts
 
 
