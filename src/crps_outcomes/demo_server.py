@@ -18,7 +18,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,17 +45,24 @@ _STARTS = 3  # another program may take the free port before the server does
 
 
 @dataclass(frozen=True)
+class SmartClient:
+    """Who may sign in: its public key as a JWKS (one key: SEKMET tries no second, F49) and what it may read."""
+
+    client_id: str
+    jwks: Mapping[str, Any]
+    scopes: str = "system/*.rs"
+
+
+@dataclass(frozen=True)
 class SmartMode:
-    """The one client a server in SMART mode lets in: its public key as a JWKS (one key: F49) and what it may read.
+    """A server that answers only these clients.
 
     With ``enforce_scopes`` a client with rights to single types may search and start a Group export, but not ask how
     it goes nor fetch its files: SEKMET wants rights to every type for those.
     """
 
-    client_id: str
-    jwks: Mapping[str, Any]
-    scopes: str = "system/*.rs"
-    token_lifetime: int = 300
+    clients: tuple[SmartClient, ...]
+    token_lifetime_seconds: int = 300
     enforce_scopes: bool = True
 
 
@@ -87,7 +94,7 @@ def serve(
 
     Every line is stored in file order, so that an older version comes before a newer one. Lines that are no resource
     are left out: no server could hold them. When ``data_dir`` holds this very cohort already, nothing is loaded.
-    The server's own words go to ``data_dir``/server.log. With ``smart`` it answers only who signs in as that client.
+    The server's own words go to ``data_dir``/server.log. With ``smart`` it answers only who signs in.
 
     Raises:
         SourceError: the server is not installed, does not start, or refuses resources.
@@ -153,10 +160,9 @@ def _settings(data_dir: Path, port: int, auth: dict[str, Any]) -> dict[str, Any]
 def _server_auth(smart: SmartMode | None, own_token: str) -> dict[str, Any]:
     if smart is None:
         return {"types": ["none"]}
-    client = {"client_id": smart.client_id, "jwks": dict(smart.jwks), "scopes": smart.scopes}
     return {
-        "types": ["bearer", "smart"], "tokens": [own_token], "smart_clients": [client],
-        "token_lifetime": smart.token_lifetime, "enforce_scopes": smart.enforce_scopes,
+        "types": ["bearer", "smart"], "tokens": [own_token], "smart_clients": [asdict(one) for one in smart.clients],
+        "token_lifetime": smart.token_lifetime_seconds, "enforce_scopes": smart.enforce_scopes,
     }  # fmt: skip
 
 

@@ -266,13 +266,14 @@ class Client:
                 return self._sent(request, header, take, record)
             except FaultError as fault:
                 faults[fault.code] += 1
-                record["fault"] = fault.code
                 is_last = faults[fault.code] >= _TRIES.get(fault.code, 1) or give_up(fault)
-                record["wait_seconds"] = wait = 0.0 if is_last else self._pause(fault, faults[fault.code])
-                if is_last or (fault.code == "F18" and not (request.with_token and self.credential.renew(header))):
-                    raise
+                wait = 0.0 if is_last else self._pause(fault, faults[fault.code])
+                record |= {"fault": fault.code, "wait_seconds": wait}
+                failed = fault
             finally:
                 self.told(_without(record, header))
+            if is_last or (failed.code == "F18" and not (request.with_token and self.credential.renew(header))):
+                raise failed
             if wait:
                 self.surroundings.sleep(wait)
 

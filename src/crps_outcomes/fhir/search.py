@@ -97,7 +97,7 @@ class RestSource:
         with connect(
             self.url,
             credential=self.credential,
-            resource_types=resource_types,
+            resource_types=_readable(resource_types),
             ca_file=self.ca_file,
             allowed_origins=self.allowed_origins,
             proxies=self.proxies,
@@ -256,6 +256,12 @@ class RestSession:
                 return False
             raise SourceError(f"the FHIR server refused the first search: {fault}") from fault
         return True
+
+
+def _readable(resource_types: Sequence[str]) -> tuple[str, ...]:
+    """What must be open to us: the types asked for, and the Medications that administrations point to."""
+    more = ("Medication",) if "MedicationAdministration" in resource_types else ()
+    return tuple(dict.fromkeys((*resource_types, *more)))
 
 
 def _capability(client: Client) -> tuple[Capability, datetime]:
