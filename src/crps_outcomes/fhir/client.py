@@ -6,6 +6,7 @@ certificate goes unchecked; no .netrc is read; no body is half-used; and no erro
 
 from __future__ import annotations
 
+import logging
 import random
 import ssl
 import time
@@ -40,6 +41,10 @@ _FHIR, _NDJSON = "application/fhir+json", "application/fhir+ndjson"
 _STRICT = {"Accept": _FHIR, "Prefer": "handling=strict"}
 _JSON_TYPES = (_FHIR, "application/json", "text/json")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+# The library below writes every address to its log, and an address names patients.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 #: How often a request is sent in all, by fault code; what does not stand here is sent once.
 _TRIES = {"F18": 2, "F20": 10, "F21": 5}

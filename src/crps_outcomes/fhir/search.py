@@ -79,7 +79,7 @@ class RestSource:
     credential: Login = no_credential
     ca_file: Path | None = None
     allowed_origins: Sequence[str] = ()
-    proxies: Mapping[str, str | None] = field(default_factory=dict)
+    proxies: Mapping[str, str | None] = field(default_factory=dict, repr=False)
     transport: httpx.BaseTransport | None = None
     surroundings: Surroundings = field(default_factory=Surroundings)
 
