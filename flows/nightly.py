@@ -11,6 +11,7 @@ from pathlib import Path  # noqa: TC003 - Prefect reads the annotations at run t
 from typing import Any
 
 from prefect import flow, task
+from prefect.blocks.system import Secret
 from prefect.cache_policies import NO_CACHE
 
 from crps_outcomes import pipeline, progress, settings
@@ -21,10 +22,15 @@ from crps_outcomes.params import NightlyParams  # noqa: TC001 - Prefect reads th
 STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "log_prints": False, "retries": 0}
 
 
+def _secret(block: str) -> str:
+    found: Any = Secret.load(block)
+    return str(found.get())
+
+
 @task(**STEP)
 def pull(home: Path, study: Path, asked: pipeline.Asked) -> str:
     """The digest of the snapshot."""
-    return pipeline.pull(home, study, asked, settings.access(os.environ), progress.current())
+    return pipeline.pull(home, study, asked, settings.access(os.environ, _secret), progress.current())
 
 
 derive = task(**STEP)(pipeline.derive)

@@ -21,7 +21,7 @@ from crps_outcomes import faults, orchestration, progress, settings, snapshots
 from crps_outcomes.console import CODES, OutOption, home_at, stops
 from crps_outcomes.deployments import read as read_deployments
 from crps_outcomes.params import Edition, Method, NightlyParams, parse
-from crps_outcomes.settings import TOKEN_FILE
+from crps_outcomes.settings import TOKEN_FILE, TOKEN_HOST
 from crps_outcomes.study import load, locate
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ SourceOption = Annotated[
 TokenFileOption = Annotated[
     Path | None,
     typer.Option("--token-file", help="File with the server's bearer token, mode 600. Or set $CRPS_OUTCOMES_TOKEN."),
+]
+TokenHostOption = Annotated[
+    str | None, typer.Option("--accept-token-host", help="Host that may give the token, if it is not the server's own.")
 ]
 MethodOption = Annotated[
     Method, typer.Option("--method", help="How a server is read: by REST search, or by Bulk Data export.")
@@ -149,6 +152,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     edition: EditionOption = Edition.internal,
     out: OutOption = None,
     token_file: TokenFileOption = None,
+    accept_token_host: TokenHostOption = None,
     method: MethodOption = Method.search,
     *,
     whole: WholeOption = False,
@@ -169,7 +173,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     folders = {"study": str(study.resolve()) if study else None, "home": str(home.root)}
     params = parse(NightlyParams, {**wanted, **folders, "method": method, "whole": whole, "draft": draft})
     settings.study(params)
-    _offer(token_file)
+    _offer(token_file, accept_token_host)
     with _prefect(home, is_verbose=verbose) as ready, progress.shown():
         runs = _report(params, ready)
     _show(runs)
@@ -182,6 +186,7 @@ def pull(  # noqa: PLR0913 - one argument per option of the command
     study: StudyOption = None,
     out: OutOption = None,
     token_file: TokenFileOption = None,
+    accept_token_host: TokenHostOption = None,
     method: MethodOption = Method.search,
     *,
     whole: WholeOption = False,
@@ -192,7 +197,7 @@ def pull(  # noqa: PLR0913 - one argument per option of the command
     """
     from crps_outcomes import pipeline  # noqa: PLC0415 - what the other commands leave to the flow
 
-    _offer(token_file)
+    _offer(token_file, accept_token_host)
     asked = pipeline.Asked(_where(source), method, is_whole=whole)
     with progress.shown() as tell:
         digest = pipeline.pull(home_at(out).root, locate(study), asked, settings.access(os.environ), tell)
@@ -231,10 +236,10 @@ def _synthesize(patients: int, seed: int, folder: Path, study: Study) -> _Cohort
     return _Cohort(folder, options.ends_on.isoformat())
 
 
-def _offer(token_file: Path | None) -> None:
-    """Tell the flow where the token is; it is never a parameter, because parameters are stored."""
-    if token_file is not None:
-        os.environ[TOKEN_FILE] = str(token_file.resolve())
+def _offer(token_file: Path | None, token_host: str | None) -> None:
+    """Tell the flow how to sign in: by its environment, never by parameters, because those are stored."""
+    given = {TOKEN_FILE: str(token_file.resolve()) if token_file else None, TOKEN_HOST: token_host}
+    os.environ |= {name: value for name, value in given.items() if value}
     settings.access(os.environ)  # refuses a file that is not there, or that others may read, before anything starts
 
 

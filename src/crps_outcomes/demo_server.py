@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,7 +32,7 @@ from crps_outcomes.fhir.source import FHIR_ID, JSON_ERRORS
 from crps_outcomes.home import private_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from crps_outcomes.progress import Tell
@@ -40,6 +42,28 @@ _RESOURCES_AT_ONCE = 500
 _CONNECTIONS = 2  # one request is read and answered while the other is stored
 _START_SECONDS = 60
 _STARTS = 3  # another program may take the free port before the server does
+
+
+@dataclass(frozen=True)
+class SmartClient:
+    """Who may sign in: its public key as a JWKS (one key: SEKMET tries no second, F49) and what it may read."""
+
+    client_id: str
+    jwks: Mapping[str, Any]
+    scopes: str = "system/*.rs"
+
+
+@dataclass(frozen=True)
+class SmartMode:
+    """A server that answers only these clients.
+
+    With ``enforce_scopes`` a client with rights to single types may search and start a Group export, but not ask how
+    it goes nor fetch its files: SEKMET wants rights to every type for those.
+    """
+
+    clients: tuple[SmartClient, ...]
+    token_lifetime_seconds: int = 300
+    enforce_scopes: bool = True
 
 
 class _Resource(NamedTuple):
@@ -63,12 +87,14 @@ def _say_nothing(sentence: str) -> None:
 
 
 @contextmanager
-def serve(ndjson_folder: Path, data_dir: Path, *, progress: Tell = _say_nothing) -> Iterator[str]:
+def serve(
+    ndjson_folder: Path, data_dir: Path, *, progress: Tell = _say_nothing, smart: SmartMode | None = None
+) -> Iterator[str]:
     """A FHIR R4 server that holds the resources of a folder; gives its base URL.
 
     Every line is stored in file order, so that an older version comes before a newer one. Lines that are no resource
     are left out: no server could hold them. When ``data_dir`` holds this very cohort already, nothing is loaded.
-    The server's own words go to ``data_dir``/server.log.
+    The server's own words go to ``data_dir``/server.log. With ``smart`` it answers only who signs in.
 
     Raises:
         SourceError: the server is not installed, does not start, or refuses resources.
@@ -80,9 +106,10 @@ def serve(ndjson_folder: Path, data_dir: Path, *, progress: Tell = _say_nothing)
     if not is_loaded:
         marker.unlink(missing_ok=True)
         shutil.rmtree(data_dir / "store", ignore_errors=True)
-    with _started(data_dir) as base_url:
+    own_token = secrets.token_urlsafe(32) if smart else ""  # with which the cohort is loaded
+    with _started(data_dir, _server_auth(smart, own_token)) as base_url:
         if not is_loaded:
-            _load(ndjson_folder, base_url, progress)
+            _load(ndjson_folder, base_url, progress, own_token)
             marker.write_text(digest, encoding="utf-8")
         yield base_url
 
@@ -91,10 +118,10 @@ def serve(ndjson_folder: Path, data_dir: Path, *, progress: Tell = _say_nothing)
 
 
 @contextmanager
-def _started(data_dir: Path) -> Iterator[str]:
+def _started(data_dir: Path, auth: dict[str, Any]) -> Iterator[str]:
     for _ in range(_STARTS):
         port = _free_port()
-        process = _start(data_dir, port)
+        process = _start(data_dir, port, auth)
         try:
             if _answers(process, f"http://{_HOST}:{port}/fhir"):
                 yield f"http://{_HOST}:{port}/fhir"
@@ -104,9 +131,9 @@ def _started(data_dir: Path) -> Iterator[str]:
     raise SourceError("the demo server does not start; why stands in server.log of its folder")
 
 
-def _start(data_dir: Path, port: int) -> subprocess.Popen[bytes]:
+def _start(data_dir: Path, port: int, auth: dict[str, Any]) -> subprocess.Popen[bytes]:
     settings = data_dir / "settings.json"
-    settings.write_text(json.dumps(_settings(data_dir, port)), encoding="utf-8")
+    settings.write_text(json.dumps(_settings(data_dir, port, auth)), encoding="utf-8")
     # Nothing of our own environment: a variable meant for another server would change this one.
     environment = {"SEKMET_CONFIG": str(settings), "PYTHONUTF8": "1"}
     with (data_dir / "server.log").open("ab") as log:
@@ -116,7 +143,7 @@ def _start(data_dir: Path, port: int) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def _settings(data_dir: Path, port: int) -> dict[str, Any]:
+def _settings(data_dir: Path, port: int, auth: dict[str, Any]) -> dict[str, Any]:
     """SEKMET's settings: JSON, which is YAML too."""
     return {
         "base_url": f"http://{_HOST}:{port}/fhir",
@@ -126,8 +153,17 @@ def _settings(data_dir: Path, port: int) -> dict[str, Any]:
         "log_inbound": False,
         "simulator": {"enabled": False},
         "validation": {"inbound": "off"},
-        "server_auth": {"types": ["none"]},
+        "server_auth": auth,
     }
+
+
+def _server_auth(smart: SmartMode | None, own_token: str) -> dict[str, Any]:
+    if smart is None:
+        return {"types": ["none"]}
+    return {
+        "types": ["bearer", "smart"], "tokens": [own_token], "smart_clients": [asdict(one) for one in smart.clients],
+        "token_lifetime": smart.token_lifetime_seconds, "enforce_scopes": smart.enforce_scopes,
+    }  # fmt: skip
 
 
 def _answers(process: subprocess.Popen[bytes], base_url: str) -> bool:
@@ -184,11 +220,12 @@ def _digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _load(folder: Path, base_url: str, progress: Tell) -> None:
+def _load(folder: Path, base_url: str, progress: Tell, token: str) -> None:
     rounds = _rounds(_resources(folder))
     done, total = 0, sum(len(one) for one in rounds)
     progress(f"Loading the demo server: {total:,} resources")
-    with httpx.Client(trust_env=False, timeout=300) as http, ThreadPoolExecutor(_CONNECTIONS) as pool:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(trust_env=False, timeout=300, headers=headers) as http, ThreadPoolExecutor(_CONNECTIONS) as pool:
         for one in rounds:
             slices = [one[start : start + _RESOURCES_AT_ONCE] for start in range(0, len(one), _RESOURCES_AT_ONCE)]
             for n_stored in pool.map(_storer(http, base_url), slices):

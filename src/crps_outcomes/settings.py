@@ -5,6 +5,7 @@ The environment holds what must not be a flow's parameter, for those are stored 
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from crps_outcomes.fhir import auth
 from crps_outcomes.study import load, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from crps_outcomes.definitions import ReportDefinition
     from crps_outcomes.params import CommonParams
@@ -25,7 +26,24 @@ HOME = "CRPS_OUTCOMES_HOME"  # folder below which all is written; without it, bu
 SOURCE = "CRPS_OUTCOMES_SOURCE"  # address or folder that a scheduled run pulls from
 TOKEN = "CRPS_OUTCOMES_TOKEN"  # noqa: S105 - the name of a variable: the server's bearer token
 TOKEN_FILE = "CRPS_OUTCOMES_TOKEN_FILE"  # noqa: S105 - the name of a variable: a file, mode 0600, with the token
+TOKEN_BLOCK = "CRPS_OUTCOMES_TOKEN_BLOCK"  # noqa: S105 - the name of a variable: a Prefect Secret block with the token
+BASIC_USER = "CRPS_OUTCOMES_BASIC_USER"
+BASIC_PASSWORD = "CRPS_OUTCOMES_BASIC_PASSWORD"  # noqa: S105 - the name of a variable
+BASIC_PASSWORD_FILE = "CRPS_OUTCOMES_BASIC_PASSWORD_FILE"  # noqa: S105 - the name of a variable
+SMART_CLIENT_ID = "CRPS_OUTCOMES_SMART_CLIENT_ID"
+SMART_KEY_FILE = "CRPS_OUTCOMES_SMART_KEY_FILE"  # private key: PEM, JWK or JWKS
+SMART_KID = "CRPS_OUTCOMES_SMART_KID"  # which key, by its name at the server
+SMART_ALG = "CRPS_OUTCOMES_SMART_ALG"  # RS384 or ES384, if the file holds both
+TOKEN_URL = "CRPS_OUTCOMES_TOKEN_URL"  # noqa: S105 - token endpoint, where the server does not name it
+TOKEN_HOST = "CRPS_OUTCOMES_TOKEN_HOST"  # noqa: S105 - host of the token endpoint, if it is not the server's own
 CA_FILE = "CRPS_OUTCOMES_CA_FILE"  # certificates to trust beside the system's, for a hospital's own authority
+ALLOWED_ORIGINS = "CRPS_OUTCOMES_ALLOWED_ORIGINS"  # where else pages and files may be, without the token; by spaces
+
+#: Variables that hold a secret themselves, and those that name a file with one.
+SECRETS = (TOKEN, BASIC_PASSWORD)
+SECRET_FILES = (TOKEN_FILE, BASIC_PASSWORD_FILE, SMART_KEY_FILE)
+#: Each is a way to sign in; at most one may be set.
+_WAYS = (TOKEN, TOKEN_FILE, TOKEN_BLOCK, BASIC_USER, SMART_CLIENT_ID)
 
 
 def home(environment: Mapping[str, str], asked: str | None = None) -> Path:
@@ -81,20 +99,101 @@ def source(environment: Mapping[str, str], asked: str | None = None) -> str:
     return found
 
 
-def access(environment: Mapping[str, str]) -> dict[str, Any]:
-    """How a server may be reached: the fields of `RestSource` that the environment sets."""
-    return {"credential": credential(environment), "ca_file": ca_file(environment)}
+def access(environment: Mapping[str, str], load_block: Callable[[str], str] | None = None) -> dict[str, Any]:
+    """How a server may be reached: the fields of `RestSource` that the environment sets.
 
-
-def credential(environment: Mapping[str, str]) -> auth.Login:
-    """What gives the server's bearer token, if there is one.
+    Args:
+        environment: variables by name.
+        load_block: gives the text of a Prefect Secret block. Only a flow has one; without it a block stays unread.
 
     Raises:
-        DefinitionError: the token file is missing, or others may read it.
+        DefinitionError: two ways to sign in at once, half of one, or a secret's file that others may read.
     """
-    if environment.get(TOKEN_FILE):
-        return auth.bearer_from_file(Path(environment[TOKEN_FILE]))
-    return auth.bearer_from_variable(TOKEN, environment) if environment.get(TOKEN) else auth.no_credential
+    return {
+        "credential": _credential(environment, load_block),
+        "ca_file": ca_file(environment),
+        "allowed_origins": tuple(environment.get(ALLOWED_ORIGINS, "").replace(",", " ").split()),
+        "proxies": proxies(environment),
+    }
+
+
+def _credential(environment: Mapping[str, str], load_block: Callable[[str], str] | None) -> auth.Login:
+    ways = [name for name in _WAYS if environment.get(name)]
+    if len(ways) > 1:
+        raise DefinitionError(f"{' and '.join(ways)}: more than one way to sign in; only one should be set")
+    _refuse_halves(environment)
+    make: dict[str, Callable[[str], auth.Login]] = {
+        TOKEN: lambda _: auth.bearer_from_variable(TOKEN, environment),
+        TOKEN_FILE: lambda path: auth.bearer_from_file(Path(path)),
+        TOKEN_BLOCK: lambda name: _from_block(name, load_block),
+        BASIC_USER: lambda user: auth.basic(user, _password(environment)),
+        SMART_CLIENT_ID: lambda client: _smart(client, environment),
+    }
+    return make[ways[0]](environment[ways[0]]) if ways else auth.no_credential
+
+
+def _refuse_halves(environment: Mapping[str, str]) -> None:
+    passwords = [name for name in (BASIC_PASSWORD, BASIC_PASSWORD_FILE) if environment.get(name)]
+    keys = [SMART_KEY_FILE] if environment.get(SMART_KEY_FILE) else []
+    if len(passwords) != bool(environment.get(BASIC_USER)):
+        raise DefinitionError(f"{BASIC_USER} and either {BASIC_PASSWORD_FILE} or {BASIC_PASSWORD} belong together")
+    if len(keys) != bool(environment.get(SMART_CLIENT_ID)):
+        raise DefinitionError(f"{SMART_CLIENT_ID} and {SMART_KEY_FILE} belong together")
+
+
+def _password(environment: Mapping[str, str]) -> Path | str:
+    file = environment.get(BASIC_PASSWORD_FILE)
+    return Path(file) if file else environment[BASIC_PASSWORD]
+
+
+def _from_block(name: str, load: Callable[[str], str] | None) -> auth.Login:
+    if load is None:
+        return auth.no_credential
+    try:
+        token = load(name)
+    except Exception:  # noqa: BLE001 - its text may hold the secret
+        raise DefinitionError(f"{TOKEN_BLOCK}: no Secret block of that name can be loaded") from None
+    return auth.bearer(token, f"the block named by {TOKEN_BLOCK}")
+
+
+def _smart(client_id: str, environment: Mapping[str, str]) -> auth.Login:
+    from crps_outcomes.fhir.keys import signing_key  # noqa: PLC0415 - only SMART loads cryptography and an HTTP client
+    from crps_outcomes.fhir.smart import SmartBackend  # noqa: PLC0415
+
+    kid, algorithm = environment.get(SMART_KID, ""), environment.get(SMART_ALG, "")
+    key = signing_key(Path(environment[SMART_KEY_FILE]), kid=kid, algorithm=algorithm)
+    return SmartBackend(client_id, key, environment.get(TOKEN_URL, ""), environment.get(TOKEN_HOST, ""))
+
+
+def proxies(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """The proxies of HTTPS_PROXY, HTTP_PROXY and ALL_PROXY (or in lower case), and what NO_PROXY exempts.
+
+    Raises:
+        DefinitionError: a proxy that is not asked over http or https.
+    """
+    exempt = [one for one in _either(environment, "no_proxy").replace(",", " ").split() if one]
+    if "*" in exempt:
+        return {}
+    found = {f"{scheme}://": _either(environment, f"{scheme}_proxy") for scheme in ("https", "http", "all")}
+    routes = {
+        pattern: address if "://" in address else f"http://{address}" for pattern, address in found.items() if address
+    }
+    if not all(address.lower().startswith(("http://", "https://")) for address in routes.values()):
+        raise DefinitionError("a proxy should be http://host:port or https://host:port; no other kind is spoken here")
+    return {**routes, **{_exemption(one): None for one in exempt}}
+
+
+def _either(environment: Mapping[str, str], name: str) -> str:
+    return environment.get(name) or environment.get(name.upper(), "")
+
+
+def _exemption(host: str) -> str:
+    """NO_PROXY as httpx writes it: a name stands for itself and all below it, an address for itself."""
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return f"all://*{host}" if host.startswith(".") or host.lower() != "localhost" else f"all://{host}"
+    return f"all://[{address}]" if address.version == 6 else f"all://{address}"
 
 
 def ca_file(environment: Mapping[str, str]) -> Path | None:

@@ -114,7 +114,7 @@ def test_an_unforeseen_failure_says_its_class_and_where_but_not_its_words(flow, 
 
 
 @pytest.mark.parametrize(("arguments", "word"), [
-    (["--token-file", "no-such-file"], "no such token file"),
+    (["--token-file", "no-such-file"], "no such file; it should hold the bearer token"),
     (["--as-of", "31/01/2026"], "YYYY-MM-DD"),
     (["--as-of", "2026-02-30"], "YYYY-MM-DD"),
     (["--report", "evidense"], 'no report "evidense"; there are evidence'),

@@ -72,26 +72,38 @@ def bearer_from_file(path: Path) -> Login:
     return _Known(lambda: _bearer(_line(path), "the token file"))
 
 
+def bearer(token: str, where: str) -> Login:
+    """The token itself; ``where`` it came from, for messages.
+
+    Raises:
+        DefinitionError: it is no token.
+    """
+    header = _bearer(token.strip(), where)
+    return _Known(lambda: header)
+
+
 def bearer_from_variable(name: str, environment: Mapping[str, str]) -> Login:
     """The token in an environment variable. The environment comes in by argument.
 
     Raises:
         DefinitionError: the variable is not set, or holds no token.
     """
-    header = _bearer(environment.get(name, "").strip(), f"environment variable {name}")
-    return _Known(lambda: header)
+    return bearer(environment.get(name, ""), f"environment variable {name}")
 
 
-def basic(user: str, password_file: Path) -> Login:
-    """A user's name, and the password in a file that only its owner may read.
+def basic(user: str, password: Path | str) -> Login:
+    """A user's name, and the password or the file that holds it, which only its owner may read.
 
     Raises:
         DefinitionError: the file is missing, others may read it, or the name holds a colon.
     """
-    if ":" in user or not user.isprintable():
+    if not user or ":" in user or not user.isprintable():
         raise DefinitionError("the user of the FHIR server: not a name; it should be printable and hold no colon")
-    private_file(password_file, "password")
-    return _Known(lambda: "Basic " + b64encode(f"{user}:{_line(password_file)}".encode()).decode())
+    if isinstance(password, str):
+        header = _basic(user, password)
+        return _Known(lambda: header)
+    private_file(password, "password")
+    return _Known(lambda: _basic(user, _line(password)))
 
 
 def private_file(path: Path, what: str) -> Path:
@@ -103,7 +115,7 @@ def private_file(path: Path, what: str) -> Path:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise DefinitionError(f"{path}: no such token file; it should hold the {what}") from error
+        raise DefinitionError(f"{path}: no such file; it should hold the {what}") from error
     if not stat.S_ISREG(mode):
         raise DefinitionError(f"{path}: not a file; it should hold the {what}")
     if mode & _OTHERS:
@@ -116,6 +128,10 @@ def _line(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError("a secret's file cannot be read any more; it should hold one line") from error
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _bearer(token: str, where: str) -> str:

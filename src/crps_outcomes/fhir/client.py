@@ -6,11 +6,12 @@ certificate goes unchecked; no .netrc is read; no body is half-used; and no erro
 
 from __future__ import annotations
 
+import logging
 import random
 import ssl
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -34,11 +35,16 @@ if TYPE_CHECKING:
 Content = TypeVar("Content")
 Origin = tuple[str, bytes, int | None]
 Record = dict[str, Any]
+_Routes = dict[str, httpx.BaseTransport | None]
 
 _FHIR, _NDJSON = "application/fhir+json", "application/fhir+ndjson"
 _STRICT = {"Accept": _FHIR, "Prefer": "handling=strict"}
 _JSON_TYPES = (_FHIR, "application/json", "text/json")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+# The library below writes every address to its log, and an address names patients.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 #: How often a request is sent in all, by fault code; what does not stand here is sent once.
 _TRIES = {"F18": 2, "F20": 10, "F21": 5}
@@ -140,7 +146,10 @@ class Client:
 
     def is_home(self, url: httpx.URL | str) -> bool:
         """Whether a request may go there: the origin of the base URL, or one the settings allow."""
-        url = httpx.URL(url)
+        try:
+            url = httpx.URL(url)
+        except httpx.InvalidURL:
+            return False
         return not url.userinfo and origin(url) in {origin(self.base), *self.allowed}
 
     def get(
@@ -184,6 +193,7 @@ class Client:
         *,
         headers: Mapping[str, str] | None = None,
         form: Callable[[], Mapping[str, str]] | None = None,
+        with_token: bool = True,
     ) -> RawReply:
         """The answer whatever its status; 401, 429 and 5xx are first repeated as by `get`.
 
@@ -192,6 +202,7 @@ class Client:
             url: below this server's origin, or one the settings allow.
             headers: beside Accept, which is FHIR JSON unless it stands here.
             form: makes the form to send, anew for each attempt.
+            with_token: whether the token goes along, where it may; without it a 401 is not repeated.
 
         Raises:
             FaultError: no whole answer came, or nothing may be sent there.
@@ -207,7 +218,7 @@ class Client:
             return last[0]
 
         try:
-            return self._repeated(_Request(method, url, {"Accept": _FHIR} | dict(headers or {}), form), take)
+            return self._repeated(_Request(method, url, {"Accept": _FHIR, **(headers or {})}, form, with_token), take)
         except FaultError as fault:
             if last and fault.status == last[0].status:
                 return last[0]
@@ -260,38 +271,49 @@ class Client:
                 return self._sent(request, header, take, record)
             except FaultError as fault:
                 faults[fault.code] += 1
-                record["fault"] = fault.code
                 is_last = faults[fault.code] >= _TRIES.get(fault.code, 1) or give_up(fault)
-                record["wait_seconds"] = wait = 0.0 if is_last else self._pause(fault, faults[fault.code])
-                if is_last or (fault.code == "F18" and not self.credential.renew(header)):
-                    raise
+                wait = 0.0 if is_last else self._pause(fault, faults[fault.code])
+                record |= {"fault": fault.code, "wait_seconds": wait}
+                failed = fault
             finally:
-                self.told(record)
+                self.told(_without(record, header))
+            if is_last or (failed.code == "F18" and not (request.with_token and self.credential.renew(header))):
+                raise failed
             if wait:
                 self.surroundings.sleep(wait)
 
     def _sent(
         self, request: _Request, header: str, take: Callable[[httpx.Response, Record], Content], record: Record
     ) -> Content:
-        """One attempt. A redirect is followed by hand, because the token follows the origin and nothing else."""
+        try:
+            return self._followed(request, header, take, record)
+        except httpx.HTTPError as error:
+            raise FaultError("F21", _no_answer(error)) from error
+
+    def _followed(
+        self, request: _Request, header: str, take: Callable[[httpx.Response, Record], Content], record: Record
+    ) -> Content:
+        """Redirects are followed by hand: the token goes to its origin and nowhere else."""
         url = request.url
         for _ in range(_MOST_REDIRECTS + 1):
-            own = {"Authorization": header} if header and origin(url) == origin(self.base) else {}
-            form = request.form() if request.form else None
-            self.pace.wait()
-            try:
-                with self.http.stream(request.method, url, headers={**request.headers, **own}, data=form) as response:
-                    record["status"] = response.status_code
-                    if not response.has_redirect_location:
-                        return take(response, record)
-            except httpx.HTTPError as error:
-                raise FaultError("F21", _no_answer(error)) from error
-            except httpx.InvalidURL as error:  # raised while httpx looks at a redirect
-                raise FaultError("F03", "refused: a redirect to what is no address") from error
+            with closing(self._opened(request, url, header)) as response:
+                record["status"] = response.status_code
+                if not response.has_redirect_location:
+                    return take(response, record)
             self.told(dict(record))
             url = self._redirected(request, url, response)
             record |= {"url": self._written(url), "url_sha256": _digest(url), "status": 0}
         raise FaultError("F03", f"refused: more than {_MOST_REDIRECTS} redirects")
+
+    def _opened(self, request: _Request, url: httpx.URL, header: str) -> httpx.Response:
+        own = {"Authorization": header} if header and origin(url) == origin(self.base) else {}
+        form = request.form() if request.form else None
+        built = self.http.build_request(request.method, url, headers={**request.headers, **own}, data=form)
+        self.pace.wait()
+        try:
+            return self.http.send(built, stream=True)
+        except (httpx.InvalidURL, ValueError) as error:  # raised while httpx looks at a redirect
+            raise FaultError("F03", "refused: a redirect to what is no address") from error
 
     def _redirected(self, request: _Request, url: httpx.URL, response: httpx.Response) -> httpx.URL:
         status = response.status_code
@@ -398,9 +420,7 @@ def connect(  # noqa: PLR0913 - each is one setting of the source
     """
     base = _base(url, has_secret=credential is not no_credential)
     allowed = frozenset(_allowed(one, base) for one in allowed_origins)
-    trusted = _trusted(ca_file)
-    wire = transport or httpx.HTTPTransport(verify=trusted, trust_env=False)
-    routes = {} if transport else _routes(proxies or {}, trusted)
+    wire, routes = (transport, {}) if transport else _wires(_trusted(ca_file), proxies or {})
     pace = Pace(requests_per_second, clock=surroundings.clock, sleep=surroundings.sleep)
     with httpx.Client(
         headers={"Accept": _FHIR, "Accept-Encoding": "gzip"}, timeout=timeout_seconds, transport=wire, mounts=routes,
@@ -417,7 +437,7 @@ def origin(url: httpx.URL) -> Origin:
 
 def is_sealed(url: httpx.URL) -> bool:
     """Whether nobody on the way can read what is sent there: TLS, or this machine."""
-    return url.scheme == "https" or (url.scheme == "http" and url.host in _LOOPBACK)
+    return url.scheme == "https" or (url.scheme == "http" and url.raw_host.decode() in _LOOPBACK)
 
 
 def _base(url: str, *, has_secret: bool) -> httpx.URL:
@@ -425,7 +445,7 @@ def _base(url: str, *, has_secret: bool) -> httpx.URL:
         base = httpx.URL(url.rstrip("/"))
     except httpx.InvalidURL as error:
         raise DefinitionError("the server's address is not a URL; it should look like https://host/fhir") from error
-    if base.scheme not in {"http", "https"} or not base.host or base.userinfo or base.query or base.fragment:
+    if base.scheme not in {"http", "https"} or not base.raw_host or base.userinfo or base.query or base.fragment:
         raise DefinitionError("the server's address should be https://host/path, without user, query or fragment")
     if has_secret and not is_sealed(base):
         raise DefinitionError("a token is never sent unencrypted: the server's address should begin with https://")
@@ -437,7 +457,7 @@ def _allowed(text: str, base: httpx.URL) -> Origin:
         url = httpx.URL(text)
     except httpx.InvalidURL:
         url = httpx.URL()
-    is_origin = url.host and not url.userinfo and not url.query and not url.fragment and url.path in {"", "/"}
+    is_origin = url.raw_host and not url.userinfo and not url.query and not url.fragment and url.path in {"", "/"}
     if not is_origin or not is_sealed(url) or (base.scheme == "https" and url.scheme == "http"):
         raise DefinitionError("an allowed origin should be https://host or https://host:port, and nothing more")
     return origin(url)
@@ -454,13 +474,14 @@ def _trusted(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _routes(proxies: Mapping[str, str | None], trusted: ssl.SSLContext) -> dict[str, httpx.BaseTransport | None]:
-    """A transport per proxy. This machine itself is never asked through one."""
+def _wires(trusted: ssl.SSLContext, proxies: Mapping[str, str | None]) -> tuple[httpx.BaseTransport, _Routes]:
+    """The direct way, and one per proxy. This machine itself is never asked through a proxy."""
     here = {f"all://{'[::1]' if host == '::1' else host}": None for host in _LOOPBACK}
-    return {
+    routes: _Routes = {
         pattern: httpx.HTTPTransport(verify=trusted, proxy=proxy, trust_env=False) if proxy else None
         for pattern, proxy in {**proxies, **here}.items()
     }
+    return httpx.HTTPTransport(verify=trusted, trust_env=False), routes
 
 
 _FAULTS = {
@@ -500,6 +521,12 @@ def _codec(response: httpx.Response) -> Literal["gzip"] | None:
     if encoding not in {"", "identity"}:
         raise FaultError("F22", "an answer packed in a way that was not asked for", status=response.status_code)
     return None
+
+
+def _without(record: Record, header: str) -> Record:
+    """The record, should the server have repeated our own header in its words."""
+    secret = header.partition(" ")[2]
+    return record | {"text": record["text"].replace(secret, "...")} if secret else record
 
 
 def _digest(url: httpx.URL) -> str:

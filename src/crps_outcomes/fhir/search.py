@@ -100,7 +100,7 @@ class RestSource:
     credential: Login = no_credential
     ca_file: Path | None = None
     allowed_origins: Sequence[str] = ()
-    proxies: Mapping[str, str | None] = field(default_factory=dict)
+    proxies: Mapping[str, str | None] = field(default_factory=dict, repr=False)
     transport: httpx.BaseTransport | None = None
     surroundings: Surroundings = field(default_factory=Surroundings)
 
@@ -133,7 +133,7 @@ class RestSource:
         with connect(
             self.url,
             credential=self.credential,
-            resource_types=order.resource_types,
+            resource_types=_readable(order.resource_types),
             ca_file=self.ca_file,
             allowed_origins=self.allowed_origins,
             proxies=self.proxies,
@@ -357,6 +357,12 @@ class RestSession:
                 return False
             raise SourceError(f"the FHIR server refused the first search: {fault}") from fault
         return True
+
+
+def _readable(resource_types: Sequence[str]) -> tuple[str, ...]:
+    """What must be open to us: the types asked for, and the Medications that administrations point to."""
+    more = ("Medication",) if "MedicationAdministration" in resource_types else ()
+    return tuple(dict.fromkeys((*resource_types, *more)))
 
 
 def _shard(unit: Unit) -> Shard:
