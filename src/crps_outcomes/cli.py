@@ -1,4 +1,4 @@
-"""The command line: ``crps-outcomes demo | synthesize | check | run``.
+"""The command line: ``crps-outcomes demo | synthesize | check | run | faults``.
 
 Messages and progress go to stderr; stdout ends with the folder of the run. The clock and the environment are read here
 and in ``flows/`` only.
@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from crps_outcomes import orchestration, progress, settings
+from crps_outcomes import faults, orchestration, progress, settings
 from crps_outcomes.deployments import read as read_deployments
 from crps_outcomes.errors import EXIT_CODES, PipelineError
 from crps_outcomes.failures import translate
@@ -48,6 +48,7 @@ app = typer.Typer(
     help="Outcomes reporting for intramuscular ketamine in Complex Regional Pain Syndrome, from FHIR to PDF.",
     epilog=_CODES,
 )
+app.add_typer(faults.app, name="faults")
 
 StudyOption = Annotated[
     Path | None, typer.Option("--study", help="Study folder. Without it: the one that comes with this installation.")
