@@ -74,7 +74,9 @@ def pull(source: Source, protocol: Protocol, home: Home, *, progress: Tell = _sa
         IncompleteDataError: something that should be there is missing; no snapshot is published.
         NoPatientsError: the selector names nobody who counts.
     """
-    with source.open(Order(wanted_types(protocol), protocol.pull, home.pulls)) as session:
+    rule = protocol.enrolment
+    group = rule.group_identifier if rule.selector == "group" else ""
+    with source.open(Order(wanted_types(protocol), protocol.pull, home.pulls, group=group)) as session:
         taken, people, enrolment = _take(session, protocol, progress)
         origin = _origin(source, session, protocol, taken)
     ledger = ledger_table(taken.rows)
