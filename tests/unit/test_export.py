@@ -316,18 +316,22 @@ def test_f47_the_job_is_deleted_when_the_pull_is_interrupted(tmp_path):
     assert len(deletes(server)) == 1
 
 
-def test_what_the_export_does_not_hold_is_searched_for(tmp_path, digest):
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_the_export_does_not_hold_is_searched_for(listed, tmp_path, digest):
     class Compartment(FaultyServer):
-        """Exports of patients bring neither the Group nor Medications."""
+        """Exports of patients bring no Group, no Medications, and no type whose patient is its subject."""
 
         def answer(self, request, base):
             answer = super().answer(request, base)
             if isinstance(answer.body, dict) and "output" in answer.body:
-                mine = [one for one in answer.body["output"] if one["type"] not in {"Group", "Medication"}]
+                mine = [
+                    one for one in answer.body["output"] if one["type"] not in {"Group", "Medication", "AdverseEvent"}
+                ]
                 answer = Answer(200, answer.body | {"output": mine}, answer.headers)
             return answer
 
-    server = Compartment(cohort())
+    known = {name: own for name, own in PARAMETERS.items() if listed or name != "AdverseEvent"}
+    server = Compartment(cohort(), parameters=known)
     found = pulled(server, tmp_path, level="patient")
     assert (found.snapshot.digest, found.state) == (digest, "complete")
     assert server.asked("Medication")

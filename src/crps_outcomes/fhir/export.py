@@ -82,6 +82,7 @@ class ExportSession:
     folder: FolderSession
     search: RestSession
     parts: tuple[Part, ...]
+    beside: frozenset[str]  # types that are searched for, because no file holds them
     workers: int = 1  # one disk
 
     @property
@@ -103,8 +104,7 @@ class ExportSession:
 
     def units(self, queries: Sequence[Query]) -> list[Unit]:
         """Files for the types that the export holds, searches for the others that the server knows."""
-        held, known = self.folder.types, self.search.parameters
-        others = [one for one in queries if one.resource_type not in held and one.resource_type in known]
+        others = [query for query in queries if query.resource_type in self.beside]
         return [*self.folder.units(queries), *self.search.units(others)]
 
     def take(self, unit: Unit) -> Iterator[Part]:
@@ -149,7 +149,14 @@ class _Export:
             bulk.forget()
         elif not job.is_settled:
             bulk.settle(job)
-        return ExportSession(files, self.search, parts)
+        beside = frozenset(name for name in self.types if name not in files.types and self._can_search(name))
+        return ExportSession(files, self.search, parts, beside)
+
+    def _can_search(self, name: str) -> bool:
+        try:
+            return name in self.search.parameters or self.search.knows(name)
+        except SourceError:
+            return False
 
     def _asked(self, path: str) -> httpx.URL:
         since = {"_since": _instant(self.since)} if self.since else {}
