@@ -129,6 +129,15 @@ def replace_private(path: Path, content: bytes) -> None:
     rename(working, path)
 
 
+def append_private(path: Path, content: bytes) -> None:
+    """Add to a file with mode 0600; another thread's lines and these never mix."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
+    try:
+        os.write(handle, content)
+    finally:
+        os.close(handle)
+
+
 def rename(source: Path, target: Path) -> None:
     """Give a file or folder its final name, on disk when this returns."""
     os.rename(source, target)  # noqa: PTH104 - beside os.write and os.fsync: what the crash tests fail stands here

@@ -51,7 +51,6 @@ def pull(home: Path, study: Path, source: str, access: Mapping[str, Any], progre
     """
     place = Home.at(home)
     pulled = pulling.pull(open_source(source, **access), load(study).protocol, place, progress=progress)
-    Records(place.state_url).add_snapshot(pulled.snapshot.manifest)
     return pulled.snapshot.digest
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
-    from crps_outcomes.snapshot import Manifest
+    from crps_outcomes.snapshot import Completeness, Manifest
     from crps_outcomes.study import Study
 
 Edition = Literal["internal", "release"]
@@ -34,7 +34,7 @@ class Provenance:
     as_of: date
     edition: Edition
     report: str
-    data_status: Literal["complete", "unverified"]
+    data_status: Completeness
     source_kind: str
     selector: str
     software: Mapping[str, str]

@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import io
 import shutil
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import pandas as pd
 import pyarrow as pa
 
 from crps_outcomes.errors import IncompleteDataError
-from crps_outcomes.home import sync_folder, write_private
-from crps_outcomes.tables import LEDGER, REJECTIONS, finish
+from crps_outcomes.home import PrivateFile, rename, sync_folder, write_private
+from crps_outcomes.tables import CHANGES, LEDGER, REJECTIONS, finish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from crps_outcomes.fhir.source import Item
+    from crps_outcomes.journal import Held
 
-Completeness = Literal["complete", "unverified"]
+Completeness = Literal["complete", "unverified", "incomplete"]
 _MANIFEST = "manifest.json"
 _ENCODE = msgspec.json.Encoder(order="sorted").encode
+_WORKING = ".new-"
+_BYTES_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,18 @@ class Origin:
     pulled_on: str  # the same as a day: memberships were judged as of it
     data_as_of: str  # the newest meta.lastUpdated as a day, else pulled_on
     software: str
+    before: str = ""  # digest of the snapshot that `changes` compares with
+    before_on: str = ""  # the day that one was pulled
+    holes: tuple[str, ...] = ()  # of an incomplete one, which is good for a draft and nothing else: what is missing
 
 
 @dataclass(frozen=True)
 class Manifest(Origin):
-    """What stands in manifest.json. ``files`` is keyed by resource type, ``tables`` by "ledger" and "rejections"."""
+    """What stands in manifest.json. ``tables``: "ledger", "rejections" and "changes" by the hash of their file."""
 
-    digest: str
-    files: Mapping[str, Mapping[str, Any]]  # {"count": resources, "sha256": of the packed file}
-    tables: Mapping[str, str]
+    digest: str = ""
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # type -> {"count": resources, "sha256": file}
+    tables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,31 +85,48 @@ class Snapshot:
         """REJECTIONS of stage "pull"."""
         return finish(REJECTIONS, pd.read_parquet(self.folder / "rejections.parquet"))
 
+    def changes(self) -> pd.DataFrame:
+        """CHANGES since the snapshot before; empty for a first one."""
+        return finish(CHANGES, pd.read_parquet(self.folder / "changes.parquet"))
 
-def write_snapshot(
-    snapshots: Path,
-    origin: Origin,
-    kept: Mapping[str, Mapping[str, Item]],
-    *,
-    ledger: pd.DataFrame,
-    rejections: pd.DataFrame,
-) -> Snapshot:
+
+class Conclusion(NamedTuple):
+    """What is known once everything was settled."""
+
+    origin: Origin
+    tables: Mapping[str, pd.DataFrame]
+
+
+def write_snapshot(snapshots: Path, kept: Mapping[str, Iterable[Held]], conclude: Callable[[], Conclusion]) -> Snapshot:
     """Publish a snapshot below ``snapshots``, or open the one that already holds the same resources.
 
     It is written to a temporary folder, put on disk, and renamed: a reader finds all of it or nothing.
 
+    Args:
+        snapshots: the folder of all snapshots. Nobody else may write there meanwhile.
+        kept: by type, what to keep, each sorted by id. It is read once, type by type in the order of their names.
+        conclude: asked when all of it has been read; what it raises ends the writing, and nothing is published.
+
     Raises:
         IncompleteDataError: a folder of this digest is there, but damaged.
     """
-    digest = digest_of(kept)
-    target = snapshots / digest
-    if not target.exists():
-        working = Path(mkdtemp(prefix=".new-", dir=snapshots))
-        try:
-            _fill(working, origin, digest, kept, {"ledger": ledger, "rejections": rejections})
-            _publish(working, target)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
+    _clear(snapshots)
+    working = Path(mkdtemp(prefix=_WORKING, dir=snapshots))
+    try:
+        total = sha256()
+        files: dict[str, dict[str, Any]] = {}
+        for name in sorted(kept):
+            written = _write_type(working / _file_name(name), name, kept[name], total)
+            files |= {name: written} if written["count"] else {}
+        origin, tables = conclude()
+        for text in origin.holes:  # an incomplete snapshot never has the name of a complete one
+            total.update(f"hole\0{text}\n".encode())
+        target = snapshots / total.hexdigest()
+        if not target.exists():
+            _seal(working, Manifest(**asdict(origin), digest=target.name, files=files), tables)
+            rename(working, target)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
     return open_snapshot(target)
 
 
@@ -122,58 +144,62 @@ def open_snapshot(folder: Path) -> Snapshot:
     return Snapshot(manifest.digest, folder, manifest)
 
 
-def digest_of(kept: Mapping[str, Mapping[str, Item]]) -> str:
-    """SHA-256 over the sorted (type, id, SHA-256 of canonical JSON) of all resources."""
-    total = sha256()
-    for resource_type in sorted(kept):
-        for identity, item in sorted(kept[resource_type].items()):
-            total.update(f"{resource_type}\0{identity}\0{item.sha256}\n".encode())
-    return total.hexdigest()
-
-
 def _file_name(resource_type: str) -> str:
     return f"{resource_type}.ndjson.zst"
 
 
-def _fill(
-    working: Path,
-    origin: Origin,
-    digest: str,
-    kept: Mapping[str, Mapping[str, Item]],
-    tables: Mapping[str, pd.DataFrame],
-) -> None:
-    files = {}
-    for name in sorted(kept):
-        if kept[name]:
-            packed = _packed(item.body for _, item in sorted(kept[name].items()))
-            files[name] = {"count": len(kept[name]), "sha256": _write(working / _file_name(name), packed)}
-    hashes = {name: _write(working / f"{name}.parquet", _parquet(frame)) for name, frame in tables.items()}
-    manifest = Manifest(**asdict(origin), digest=digest, files=files, tables=hashes)
-    write_private(working / _MANIFEST, _sealed(asdict(manifest)))
+def _clear(snapshots: Path) -> None:
+    """Away with what a pull that died left behind."""
+    for left in snapshots.glob(f"{_WORKING}*"):
+        shutil.rmtree(left)
+
+
+def _write_type(path: Path, name: str, items: Iterable[Held], total: Any) -> dict[str, Any]:
+    """One resource a line; adds (type, id, SHA-256) of each to ``total``, and an empty type leaves no file."""
+    n_items = 0
+    with PrivateFile(path) as file:
+        hashed = _Hashed(file)
+        with pa.CompressedOutputStream(pa.PythonFile(hashed, "w"), "zstd") as stream:
+            lines = bytearray()
+            for n_items, item in enumerate(items, 1):  # noqa: B007 - the count is wanted
+                total.update(f"{name}\0{item.id}\0{item.sha256}\n".encode())
+                lines += item.body + b"\n"
+                if len(lines) > _BYTES_AT_ONCE:
+                    stream.write(bytes(lines))
+                    lines.clear()
+            stream.write(bytes(lines))
+    if not n_items:
+        path.unlink()
+    return {"count": n_items, "sha256": hashed.sha256.hexdigest()}
+
+
+class _Hashed:
+    """A file to write to, and the hash of what was written."""
+
+    closed = False
+
+    def __init__(self, file: PrivateFile) -> None:
+        self._file, self.sha256 = file, sha256()
+
+    def write(self, content: Any) -> None:
+        self.sha256.update(content)
+        self._file.write(content)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """The file closes itself."""
+
+
+def _seal(working: Path, manifest: Manifest, tables: Mapping[str, pd.DataFrame]) -> None:
+    hashes = {}
+    for name, frame in tables.items():
+        content = _parquet(frame)
+        write_private(working / f"{name}.parquet", content)
+        hashes[name] = sha256(content).hexdigest()
+    write_private(working / _MANIFEST, _sealed(asdict(replace(manifest, tables=hashes))))
     sync_folder(working)
-
-
-def _publish(working: Path, target: Path) -> None:
-    try:
-        working.rename(target)
-    except OSError:
-        if not target.exists():  # another pull of the same data was first: its folder is as good
-            raise
-    sync_folder(target.parent)
-
-
-def _write(path: Path, content: bytes) -> str:
-    write_private(path, content)
-    return sha256(content).hexdigest()
-
-
-def _packed(bodies: Iterable[bytes]) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        for body in bodies:
-            stream.write(body + b"\n")
-    packed: bytes = sink.getvalue().to_pybytes()
-    return packed
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:
@@ -196,7 +222,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raw = (folder / _MANIFEST).read_bytes()
         content = msgspec.json.decode(raw, type=dict[str, Any])
         del content["seal"]
-        manifest = Manifest(**content)
+        manifest = Manifest(**content | {"holes": tuple(content.get("holes", ()))})
     except (OSError, ValueError, msgspec.MsgspecError, KeyError, TypeError) as error:
         raise damaged from error
     if raw != _sealed(content) or manifest.digest != folder.name:
@@ -206,7 +232,8 @@ def _read_manifest(folder: Path) -> Manifest:
 
 def _check(folder: Path, name: str, expected: str) -> None:
     try:
-        found = sha256((folder / name).read_bytes()).hexdigest()
+        with (folder / name).open("rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
     except OSError:
         found = ""
     if found != expected:

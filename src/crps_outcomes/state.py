@@ -1,15 +1,29 @@
 """State: what is remembered between runs, in one database (SQLite in the home folder, or any SQLAlchemy URL).
 
-It holds verdicts by content hash, snapshots and runs. Resources and tables are files; here stand only hashes, counts
+It holds verdicts by content hash, snapshots, runs, and where the next pull may go on from. Resources and tables are files; here stand only hashes, counts
 and names. Every object may be used by several threads at once; processes take turns.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, delete, func, insert, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    delete,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
@@ -47,6 +61,20 @@ _RUNS = Table(
     Column("as_of", String),
     Column("status", String),
 )
+_NIGHTS = Table(
+    "nights",
+    _METADATA,
+    Column("scope", String(64), primary_key=True),
+    Column("snapshot", String(64)),
+    Column("whole_at", String),
+)
+_WATERMARKS = Table(
+    "watermarks",
+    _METADATA,
+    Column("scope", String(64), primary_key=True),
+    Column("resource_type", String(64), primary_key=True),
+    Column("changed_from", String),
+)
 _AT_ONCE = 500  # SQLite allows 999 variables in one statement in its older builds
 _PATIENCE_SECONDS = 60
 
@@ -61,6 +89,19 @@ class SnapshotRow:
     pulled_at: str
     data_as_of: str
     n_resources: int
+
+
+@dataclass(frozen=True)
+class Night:
+    """Where the last good pull of a scope (one source, one cohort) ended, and from where the next one may go on.
+
+    Instants are the source's, never this machine's.
+    """
+
+    scope: str
+    snapshot: str
+    whole_at: datetime  # when everything was last asked for
+    watermarks: Mapping[str, datetime]  # resource type -> what changed from here on is new
 
 
 @dataclass(frozen=True)
@@ -104,8 +145,11 @@ class Records:
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
 
-    def add_snapshot(self, manifest: Manifest) -> None:
-        """Remember that a pull ended in this snapshot; it becomes the latest, also when the same data came before."""
+    def add_snapshot(self, manifest: Manifest, night: Night | None = None) -> None:
+        """Remember that a pull ended in this snapshot; it becomes the latest, also when the same data came before.
+
+        Where the next pull may go on from is written in the same transaction: both are known, or neither.
+        """
         row = SnapshotRow(
             digest=manifest.digest,
             source_kind=manifest.source_kind,
@@ -118,6 +162,25 @@ class Records:
         with self._engine.begin() as connection:
             connection.execute(delete(_SNAPSHOTS).where(_SNAPSHOTS.c.digest == row.digest))
             connection.execute(insert(_SNAPSHOTS).values(**vars(row), sequence=newest))
+            if night is not None:
+                _put_night(connection, night)
+
+    def forget_snapshots(self, digests: Iterable[str]) -> None:
+        """Snapshots that are no more are no more the latest, nor where a pull may go on from."""
+        gone = [*digests]
+        with self._engine.begin() as connection:
+            lost = [row.scope for row in connection.execute(select(_NIGHTS).where(_NIGHTS.c.snapshot.in_(gone)))]
+            connection.execute(delete(_SNAPSHOTS).where(_SNAPSHOTS.c.digest.in_(gone)))
+            for table in (_NIGHTS, _WATERMARKS):
+                connection.execute(delete(table).where(table.c.scope.in_(lost)))
+
+    def night(self, scope: str) -> Night | None:
+        """The last good pull of a scope."""
+        with self._engine.connect() as connection:
+            found = connection.execute(select(_NIGHTS).where(_NIGHTS.c.scope == scope)).one_or_none()
+            marks = connection.execute(select(_WATERMARKS).where(_WATERMARKS.c.scope == scope))
+            watermarks = {row.resource_type: datetime.fromisoformat(row.changed_from) for row in marks}
+        return Night(scope, found.snapshot, datetime.fromisoformat(found.whole_at), watermarks) if found else None
 
     def snapshots(self) -> tuple[SnapshotRow, ...]:
         """All snapshots, the one pulled last at the end."""
@@ -130,6 +193,18 @@ class Records:
     def runs(self) -> tuple[RunRow, ...]:
         """All runs, by id."""
         return tuple(RunRow(*row) for row in _all(self._engine, _RUNS, _RUNS.c.run_id))
+
+
+def _put_night(connection: Connection, night: Night) -> None:
+    for table in (_NIGHTS, _WATERMARKS):
+        connection.execute(delete(table).where(table.c.scope == night.scope))
+    connection.execute(
+        insert(_NIGHTS).values(scope=night.scope, snapshot=night.snapshot, whole_at=night.whole_at.isoformat())
+    )
+    for name, instant in sorted(night.watermarks.items()):
+        connection.execute(
+            insert(_WATERMARKS).values(scope=night.scope, resource_type=name, changed_from=instant.isoformat())
+        )
 
 
 def _engine(url: str) -> Engine:

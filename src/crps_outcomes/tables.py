@@ -193,6 +193,17 @@ LEDGER = _table(
     hole=_text(),  # fault code and reason, or ""
 )
 
+CHANGE_KINDS = ("new", "late", "changed", "entered-in-error", "deleted", "left")
+
+#: One resource type x kind of change since the snapshot before.
+CHANGES = _table(
+    "CHANGES",
+    ["resource_type", "change"],
+    resource_type=_text(),
+    change=_text(*CHANGE_KINDS),  # late: older than the pull before, but not seen by it; left: of somebody who left
+    n=_count(),
+)
+
 #: One step of the cohort flow: who is in the box, and who left between it and the next one.
 COUNTS = _table(
     "COUNTS",

@@ -8,17 +8,21 @@ code (F01 to F30 of the catalogue in docs/completeness.md).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import httpx
+import msgspec
 
 from crps_outcomes.errors import SourceError
 from crps_outcomes.fhir.auth import Login, no_credential
-from crps_outcomes.fhir.client import Client, FaultError, Surroundings, connect
+from crps_outcomes.fhir.client import Client, FaultError, Reply, Surroundings, connect
 from crps_outcomes.fhir.source import Item, Order, Part, Query, Unit, Unreadable, read_item
 from crps_outcomes.fhir.wire import Bundle, Capability, is_outcome, issues_in, read_bundle, read_capability
+from crps_outcomes.home import append_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crps_outcomes.definitions import Pull
+    from crps_outcomes.fhir.source import Order
 
 #: What a query may be narrowed by -> (search parameter, what stands before each value), best first.
 _PARAMETERS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -37,13 +42,24 @@ _PARAMETERS: dict[str, tuple[tuple[str, str], ...]] = {
     "category": (("category", ""),),
 }
 #: How often a shard is read again from page 1, by fault.
-_AGAIN = {"F04": 1, "F07": 1, "F17": 2}
+_AGAIN = {"F04": 2, "F07": 1, "F17": 2}
 #: Faults that smaller queries may cure: too long an address, an offset limit.
 _SPLIT = frozenset({"F12", "F13"})
 #: What a status means on a later page, where it is not what it means on the first.
 _LATER = {400: "F12", 404: "F17"}
 _PAGES_WITHOUT_TOTAL = 100_000
 _IDLE_PAGES = 3
+_LONGEST_ADDRESS = 2_000  # characters; some servers and proxies refuse longer ones (F13)
+_TAKES_NO_FORMS = frozenset({404, 405, 415, 501})
+#: The server's clock is told in whole seconds.
+_A_MOMENT = timedelta(seconds=2)
+
+
+GiveUp = Callable[[FaultError], bool]
+
+
+def _never(_: FaultError) -> bool:
+    return False
 
 
 class Shard(NamedTuple):
@@ -53,12 +69,14 @@ class Shard(NamedTuple):
     resource_type: str
     parameter: str = ""
     values: tuple[str, ...] = ()
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
 class _Page:
     url: httpx.URL
     number: int
+    date: datetime  # the server's clock
     total: int | None
     next_url: httpx.URL | None
     items: tuple[Item, ...]  # matches of the type asked for
@@ -68,6 +86,10 @@ class _Page:
     @property
     def keys(self) -> frozenset[str]:
         return frozenset(item.id for item in self.items)
+
+    @property
+    def changes(self) -> tuple[datetime, ...]:
+        return tuple(item.last_updated for item in self.items if item.last_updated is not None)
 
 
 @dataclass(frozen=True)
@@ -120,6 +142,9 @@ class RestSource:
             timeout_seconds=limits.timeout_seconds,
             max_body_mb=limits.max_body_mb,
             requests_per_second=limits.requests_per_second,
+            told=lambda record: append_private(
+                order.workplace / "requests.ndjson", msgspec.json.encode(record) + b"\n"
+            ),
         ) as client:
             yield client
 
@@ -134,8 +159,12 @@ class RestSession:
     pulled_at: datetime
     parameters: Mapping[str, frozenset[str]]
     parts: tuple[Part, ...] = ()
-    since: datetime | None = None
+    since: None = None  # each query says so itself
     deleted: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def workers(self) -> int:
+        return self.limits.workers
 
     def refuse_unknown(self, resource_types: Sequence[str]) -> None:
         """Ask once for what the capability statement does not list, and once with the token in any case.
@@ -151,41 +180,50 @@ class RestSession:
                 "pull.resource_types in mappings/protocol.toml should name only types it has"
             )
 
-    @property
-    def workers(self) -> int:
-        return self.limits.workers
-
     def units(self, queries: Sequence[Query]) -> list[Unit]:
-        """The shards of the queries."""
-        shards = [shard for query in queries for shard in self.shards(query)]
-        return [Unit(shard.query_id, shard.resource_type, work=shard) for shard in shards]
-
-    def count(self, unit: Unit) -> int | None:
-        """What the server counts for the unit; None when it does not say."""
-        return self._count(unit.work)
+        """The searches that answer the queries: chunks of values, or a whole type if the server cannot narrow it."""
+        numbers: Counter[str] = Counter()
+        return [self._unit(query, chunk, numbers) for query in queries for chunk in self._chunks(query)]
 
     def take(self, unit: Unit) -> Iterator[Part]:
-        """The pages of a shard, or one part with the hole."""
-        yield from self._taken(unit.work)
+        """The pages of a search; after a fault the search again, its halves, or one part with the hole."""
+        yield from self._taken(_shard(unit))
 
-    def shards(self, query: Query) -> list[Shard]:
-        """The searches that answer a query: chunks of values, or the whole type if the server cannot narrow it."""
+    def count(self, unit: Unit) -> int | None:
+        """What the server counts for the search without its limit in time."""
+        return self._count(_shard(unit)._replace(since=None))
+
+    def _unit(self, query: Query, chunk: tuple[str, ...], numbers: Counter[str]) -> Unit:
+        name = query.resource_type
+        numbers[name] += 1
+        parameter, prefix = self._narrowing(query) or ("", "")
+        is_by_person = bool(parameter) and query.by == "patient"
+        return Unit(
+            name=f"{name}-{numbers[name]:03d}",
+            resource_type=name,
+            people=chunk if is_by_person else (),
+            since=query.since if is_by_person and self._knows_changes(name) else None,
+            work=(parameter, tuple(prefix + _escaped(value) for value in chunk) if parameter else ()),
+        )
+
+    def _chunks(self, query: Query) -> list[tuple[str, ...]]:
         if query.by and not query.values:
             return []
-        name, known = query.resource_type, self.parameters.get(query.resource_type, frozenset())
+        if self._narrowing(query) is None:
+            return [()]
+        size = self.limits.patients_per_query
+        return [query.values[start : start + size] for start in range(0, len(query.values), size)]
+
+    def _narrowing(self, query: Query) -> tuple[str, str] | None:
+        """The search parameter that narrows a query, and what stands before its values; None if there is none."""
+        known = self.parameters.get(query.resource_type, frozenset())
         usable = [one for one in _PARAMETERS.get(query.by, ()) if one[0] in known or (known and one[0] == "_id")]
-        if not usable:
-            return [Shard(f"{name}-001", name)]
-        parameter, prefix = usable[0]
-        values, size = query.values, self.limits.patients_per_query
-        chunks = [values[start : start + size] for start in range(0, len(values), size)]
-        return [
-            Shard(f"{name}-{number:03d}", name, parameter, tuple(prefix + _escaped(value) for value in chunk))
-            for number, chunk in enumerate(chunks, 1)
-        ]
+        return usable[0] if usable else None
+
+    def _knows_changes(self, resource_type: str) -> bool:
+        return "_lastUpdated" in self.parameters.get(resource_type, ())
 
     def _taken(self, shard: Shard) -> tuple[Part, ...]:
-        """All pages of a shard; after a fault the shard again, its halves, or one part with the hole."""
         faults: Counter[str] = Counter()
         while True:
             try:
@@ -211,7 +249,7 @@ class RestSession:
         """Every page of a shard, compared with its total.
 
         Raises:
-            FaultError: a page is lost (its code), rows vanished meanwhile (F04), or the numbers differ (F07).
+            FaultError: a page is lost (its code), rows came or went meanwhile (F04), or the numbers differ (F07).
         """
         first = self._page(shard, self._first_url(shard), 1)
         before = first.total if first.total is not None else self._count(shard)
@@ -222,43 +260,86 @@ class RestSession:
             raise FaultError("F04", f"rows vanished during the pull: {before} before, {after} after (drift)")
         if after is not None and n_found != after:
             raise FaultError("F07", f"the server declares {after}, {n_found} arrived (count_mismatch)")
+        if len(pages) > 1 and self._changed_meanwhile(shard, first.date):
+            raise FaultError("F04", "rows changed while the pages were read (drift)")
         return tuple(_part(shard, page, self.limits.page_size, after) for page in pages)
 
     def _following(self, shard: Shard, first: _Page, total: int | None) -> Iterator[_Page]:
-        page, seen, visited, n_idle = first, set(first.keys), {first.url}, 0
+        page, seen, visited, n_idle, here = first, set(first.keys), {first.url}, 0, shard
         while page.next_url is not None:
             if page.next_url in visited or page.number >= _most_pages(first, total) or n_idle >= _IDLE_PAGES:
                 raise FaultError("F02", f"the pages do not end (paging_loop at page {page.number})")
             visited.add(page.next_url)
-            page = self._page(shard, page.next_url, page.number + 1)
+            page, here = self._next(here, page)
             n_idle = n_idle + 1 if page.items and page.keys <= seen else 0
             seen |= page.keys
-            yield page
+            yield page if here is shard else replace(page, total=None)  # of a later start the total is another
 
-    def _page(self, shard: Shard, url: httpx.URL, number: int) -> _Page:
+    def _next(self, shard: Shard, page: _Page) -> tuple[_Page, Shard]:
+        """The next page; past the server's limit on offsets (F12), a new search from the last change seen."""
+        assert page.next_url is not None
+        try:
+            return self._page(shard, page.next_url, page.number + 1, is_link=True), shard
+        except FaultError as fault:
+            last = max(page.changes, default=None)
+            if (
+                fault.code != "F12"
+                or last is None
+                or last == shard.since
+                or not self._knows_changes(shard.resource_type)
+            ):
+                raise
+            on = shard._replace(since=last)
+            return self._page(on, self._first_url(on), page.number + 1), on
+
+    def _changed_meanwhile(self, shard: Shard, since: datetime) -> bool:
+        """Whether anything changed since the first page: a row may have slipped from a page not read to one read."""
+        if not self._knows_changes(shard.resource_type):
+            return False
+        swept = self._page(shard, self._first_url(shard._replace(since=since - _A_MOMENT)), 1)
+        return any(changed <= swept.date + _A_MOMENT for changed in swept.changes)  # later ones are of a wrong clock
+
+    def _page(self, shard: Shard, url: httpx.URL, number: int, *, is_link: bool = False) -> _Page:
         def give_up(fault: FaultError) -> bool:
             return fault.status == httpx.codes.INTERNAL_SERVER_ERROR and number == 1 and len(shard.values) > 1
 
         try:
-            reply = self.client.get(url, read_bundle, give_up=give_up)
+            reply = (self._followed if is_link else self._searched)(url, give_up)
         except FaultError as fault:
             raise _as_of_page(fault, number, gave_up=give_up(fault)) from fault
         if number == 1:
             _refuse_ignored_filter(shard, reply.content)
         link = reply.content.link_to("next")
         next_url = self.client.follow(reply.url, link) if link else None
-        return _sorted_entries(shard, reply.content, _Page(url, number, reply.content.total, next_url, (), (), 0))
+        page = _Page(url, number, reply.date, reply.content.total, next_url, (), (), 0)
+        return _sorted_entries(shard, reply.content, page)
+
+    def _searched(self, url: httpx.URL, give_up: GiveUp = _never) -> Reply[Bundle]:
+        """A search of our own; what is too long an address for many servers is sent as a form, if this one takes it."""
+        if len(str(url)) > _LONGEST_ADDRESS:
+            form_url = url.copy_with(path=f"{url.path}/_search", query=None)
+            try:
+                return self.client.post_search(form_url, dict(url.params), read_bundle, give_up=give_up)
+            except FaultError as fault:
+                if fault.status not in _TAKES_NO_FORMS:
+                    raise
+        return self._followed(url, give_up)
+
+    def _followed(self, url: httpx.URL, give_up: GiveUp = _never) -> Reply[Bundle]:
+        return self.client.get(url, read_bundle, give_up=give_up)
 
     def _first_url(self, shard: Shard, **more: str) -> httpx.URL:
-        sort = {"_sort": "_lastUpdated"} if "_lastUpdated" in self.parameters.get(shard.resource_type, ()) else {}
+        sort = {"_sort": "_lastUpdated"} if self._knows_changes(shard.resource_type) else {}
         paging = more or {"_count": str(self.limits.page_size), **sort, "_total": "accurate"}
         narrowed = {shard.parameter: ",".join(shard.values)} if shard.parameter else {}
+        if shard.since is not None:
+            narrowed["_lastUpdated"] = f"ge{shard.since.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"
         return self.client.address(shard.resource_type, **narrowed, **paging)
 
     def _count(self, shard: Shard) -> int | None:
         """What the server counts for the shard; None when it does not say."""
         try:
-            return self.client.get(self._first_url(shard, _summary="count"), read_bundle).content.total
+            return self._searched(self._first_url(shard, _summary="count")).content.total
         except FaultError:
             return None  # the pull goes on, and its state becomes "unverified"
 
@@ -281,6 +362,11 @@ class RestSession:
                 return False
             raise SourceError(f"the FHIR server refused the first search: {fault}") from fault
         return True
+
+
+def _shard(unit: Unit) -> Shard:
+    parameter, values = unit.work
+    return Shard(unit.name, unit.resource_type, parameter, values, unit.since)
 
 
 def session_of(client: Client, order: Order, capability: Capability, pulled_at: datetime) -> RestSession:

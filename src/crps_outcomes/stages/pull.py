@@ -6,12 +6,9 @@ people's resources are kept; of somebody who withdrew, the Consent that says so 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -19,26 +16,29 @@ import msgspec
 from crps_outcomes import resources as fhir
 from crps_outcomes.enrolment import SELECTOR_TYPES, Enrolment, Listed, cohort, enrol, listed
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError
-from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query, Unreadable
-from crps_outcomes.home import write_private
-from crps_outcomes.ledger import Account, account, complaint, ledger_table, merged, with_hole
-from crps_outcomes.rejections import Rejection, rejection_table
-from crps_outcomes.snapshot import Completeness, Origin, Snapshot, write_snapshot
-from crps_outcomes.state import Records
+from crps_outcomes.fhir.source import FHIR_ID, Filter, Order, Query, Unreadable
+from crps_outcomes.journal import with_hole
+from crps_outcomes.ledger import complaint, missing
+from crps_outcomes.nights import last_night, next_watermarks, scope_of
+from crps_outcomes.rejections import rejection_table
+from crps_outcomes.snapshot import Completeness, Conclusion, Origin, Snapshot, write_snapshot
+from crps_outcomes.state import Night, Records
+from crps_outcomes.taking import Keeps, Taking
+from crps_outcomes.workplace import About, workplace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     import pandas as pd
 
     from crps_outcomes.definitions import Protocol
-    from crps_outcomes.fhir.source import Session, Source
+    from crps_outcomes.fhir.source import Item, Part, Session, Source
     from crps_outcomes.home import Home
+    from crps_outcomes.journal import Held
+    from crps_outcomes.nights import Past
     from crps_outcomes.progress import Tell
-
-Keep = Callable[[Item], bool]
+    from crps_outcomes.workplace import Workplace
 
 
 class _Administration(msgspec.Struct, frozen=True, rename="camel"):
@@ -50,13 +50,17 @@ class _Administration(msgspec.Struct, frozen=True, rename="camel"):
 _ADMINISTRATION = msgspec.json.Decoder(_Administration)
 
 
+class _WholeIsNeededError(Exception):
+    """Changes alone are not enough: somebody is new, and a source that was asked for changes leaves out their past."""
+
+
 def _say_nothing(sentence: str) -> None:
     """For callers who do not watch."""
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """A published snapshot, its state ("complete" or "unverified"), the pull's LEDGER, and who is enrolled."""
+    """A published snapshot, its state, the pull's LEDGER, and who is enrolled."""
 
     snapshot: Snapshot
     state: Completeness
@@ -64,35 +68,43 @@ class Pulled:
     enrolment: Enrolment
 
 
-def pull(source: Source, protocol: Protocol, home: Home, *, progress: Tell = _say_nothing) -> Pulled:
-    """Take a complete snapshot from a source, or none.
+def pull(  # noqa: PLR0913 - two of them are switches
+    source: Source,
+    protocol: Protocol,
+    home: Home,
+    *,
+    is_whole: bool = False,
+    is_draft: bool = False,
+    progress: Tell = _say_nothing,
+) -> Pulled:
+    """Take a complete snapshot from a source, or none; a pull that stopped goes on where it did.
 
     The ledger is written below ``home.pulls`` in any case, as soon as the source has answered at all.
+
+    Args:
+        source: a server, an export or a folder.
+        protocol: whom to pull, and how.
+        home: where everything lands.
+        is_whole: ask for everything, also of what a pull before has brought.
+        is_draft: with holes, take what there is as an incomplete snapshot, which is good for a draft only.
+        progress: told what is going on.
 
     Raises:
         SourceError: the source cannot be reached, refuses, or does not know a resource type.
         IncompleteDataError: something that should be there is missing; no snapshot is published.
         NoPatientsError: the selector names nobody who counts.
+        PipelineError: another pull into this home is running.
     """
-    rule = protocol.enrolment
-    group = rule.group_identifier if rule.selector == "group" else ""
-    with source.open(Order(wanted_types(protocol), protocol.pull, home.pulls, group=group)) as session:
-        taken, people, enrolment = _take(session, protocol, progress)
-        origin = _origin(source, session, protocol, taken)
-    ledger = ledger_table(taken.rows)
-    folder = _pull_folder(home, origin)
-    write_private(folder / "ledger.csv", ledger.to_csv(index=False).encode())
-    if taken.has_holes:
-        raise IncompleteDataError(
-            f"the data are incomplete, so nothing was published:\n{complaint(ledger)}\n"
-            f"The ledger is pulls/{folder.name}/ledger.csv in the home folder."
-        )
-    if enrolment is None or not enrolment.enrolled:
-        raise NoPatientsError(_nobody(people, enrolment, origin.selector))
-    rejections = rejection_table(taken.rejections)
-    snapshot = write_snapshot(home.snapshots, origin, taken.kept, ledger=ledger, rejections=rejections)
-    Records(home.state_url).add_snapshot(snapshot.manifest)
-    return Pulled(snapshot, origin.completeness, ledger, enrolment)
+    with home.only_one_pull():
+        scope = scope_of(source, protocol)
+        past = last_night(home, scope)
+        place = workplace(home.pulls, About(scope, past.snapshot.digest if past else ""))
+        try:
+            taken = _take(source, protocol, place, past, is_whole=is_whole, progress=progress)
+        except _WholeIsNeededError:
+            taken = _take(source, protocol, place, past, is_whole=True, progress=progress)
+        progress("Writing the snapshot")
+        return _Ending(taken, protocol, home, place, scope, is_draft=is_draft).published()
 
 
 def wanted_types(protocol: Protocol) -> tuple[str, ...]:
@@ -101,100 +113,141 @@ def wanted_types(protocol: Protocol) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*selector, "Patient", *protocol.pull.resource_types)))
 
 
-def _take(session: Session, protocol: Protocol, progress: Tell) -> tuple[Account, Listed, Enrolment | None]:
+# --- taking ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a pull has brought, not settled yet."""
+
+    taking: Taking
+    source_kind: Literal["rest", "export", "folder"]
+    software: str
+    started_at: datetime
+    is_whole: bool
+    people: Listed
+    enrolment: Enrolment | None
+    keeps: Keeps
+
+
+def _take(  # noqa: PLR0913 - what a pull is made of
+    source: Source, protocol: Protocol, place: Workplace, past: Past | None, *, is_whole: bool, progress: Tell
+) -> _Found:
+    watermarks = past.night.watermarks.values() if past and not is_whole else ()
+    order = Order(
+        resource_types=wanted_types(protocol),
+        limits=protocol.pull,
+        workplace=place.folder,
+        since=min(watermarks, default=None),
+        whole_from=past.whole_from(protocol) if past else None,
+        group=protocol.enrolment.group_identifier if protocol.enrolment.selector == "group" else "",
+    )
+    with source.open(order) as session:
+        started_at = place.start(session.pulled_at, most_hours=protocol.pull.resume_hours)
+        whole = is_whole or past is None or past.is_whole_due(started_at, protocol)
+        taking = Taking(
+            session=session,
+            journal=place.journal,
+            past=past,
+            may_reuse=source.kind == "rest",
+            read=lambda part: _decisive(part, protocol),
+            now=started_at,
+            progress=progress,
+        )
+        people, enrolment, keeps = _ask(taking, session, protocol, started_at, is_whole=whole)
+        return _Found(taking, source.kind, session.software, started_at, whole, people, enrolment, keeps)
+
+
+def _ask(
+    taking: Taking, session: Session, protocol: Protocol, started_at: datetime, *, is_whole: bool
+) -> tuple[Listed, Enrolment | None, Keeps]:
     """Everything, in five steps; a hole in what decides who is enrolled ends it, later holes are gathered."""
-    day = date.fromisoformat(_local_day(session.pulled_at, protocol))
-    cohort_ = account(_decisive(session.parts, protocol), _nothing)
-    if not cohort_.has_holes:
-        cohort_ = merged([cohort_, _take_cohort(session, protocol, progress)])
-    people = listed(_decoded(cohort_), protocol, as_of=day)
-    if cohort_.has_holes or not people.active:
-        return cohort_, people, None
-    persons, enrolment = _take_people(session, protocol, cohort_, people, progress)
-    if persons.has_holes or not enrolment.enrolled:
-        return merged([cohort_, persons]), people, enrolment
-    clinical = _take_clinical(session, protocol, enrolment, progress)
-    medications = _take_medications(session, protocol, clinical, progress)
-    return merged([cohort_, persons, clinical, medications]), people, enrolment
+    day = date.fromisoformat(_local_day(started_at, protocol))
+    taking.note(session.parts)
+    in_cohort = _ask_cohort(taking, protocol)
+    selected = taking.decoded(SELECTOR_TYPES[protocol.enrolment.selector], in_cohort)
+    people = listed(selected, protocol, as_of=day)
+    if taking.has_holes or not people.active:
+        return people, None, in_cohort
+    known = taking.past.people if taking.past else frozenset()
+    if session.since is not None and not known.issuperset(people.active):
+        raise _WholeIsNeededError
+    wanted = frozenset(people.active)
+    _ask_people(taking, protocol, people)
+    persons = taking.decoded(("Patient", "Consent"), lambda _, item: _person(_, item) in wanted)
+    enrolment = enrol(selected | persons, protocol, as_of=day)
+    keeps = _of_the_enrolled(protocol, in_cohort, wanted, enrolment)
+    if taking.has_holes or not enrolment.enrolled:
+        return people, enrolment, keeps
+    _ask_clinical(taking, protocol, enrolment, frozenset() if is_whole else known)
+    return people, enrolment, _ask_medications(taking, keeps)
 
 
-def _take_cohort(session: Session, protocol: Protocol, progress: Tell) -> Account:
+def _ask_cohort(taking: Taking, protocol: Protocol) -> Keeps:
     """The selector's resources of this study's cohort, whoever they name; nothing of other cohorts."""
     rule = protocol.enrolment
     first, *then = SELECTOR_TYPES[rule.selector]
     by, token = _selector_filter(protocol)
-    found = _fetch(session, protocol, [Query(first, by, (token,))], _in_cohort(protocol, ()), progress)
-    studies = [fhir.decode(first, item.body) for item in found.items(first)]
-    queries = [Query(name, "study", tuple(study.id for study in studies)) for name in then]
-    return merged([found, _fetch(session, protocol, queries, _in_cohort(protocol, studies), progress)])
+    taking.ask([Query(first, by, (token,))], _in_cohort(protocol, ()))
+    studies = taking.decoded((first,), _in_cohort(protocol, ()))[first]
+    in_cohort = _in_cohort(protocol, studies)
+    taking.ask([Query(name, "study", tuple(study.id for study in studies)) for name in then], in_cohort)
+    return in_cohort
 
 
-def _take_people(
-    session: Session, protocol: Protocol, cohort_: Account, people: Listed, progress: Tell
-) -> tuple[Account, Enrolment]:
-    """Patients and Consents of the people listed; kept are all their Consents, but Patients only of the enrolled."""
-    day = date.fromisoformat(_local_day(session.pulled_at, protocol))
+def _ask_people(taking: Taking, protocol: Protocol, people: Listed) -> None:
+    """Patients and Consents of the people listed."""
     wanted = frozenset(people.active)
     queries = [Query("Patient", "_id", people.active)]
     if "Consent" in protocol.pull.resource_types:
         queries.append(Query("Consent", "patient", people.active))
-    parts = _arrived(session, protocol, queries, lambda item: _person(item) in wanted, progress)
-    everybody = account(parts, lambda item: _person(item) in wanted)
-    enrolment = enrol(_decoded(merged([cohort_, everybody])), protocol, as_of=day)
-    kept = account(parts, lambda item: _person(item) in (enrolment.enrolled if _is_patient(item) else wanted))
-    return kept, enrolment
+    taking.ask(queries, lambda name, item: _person(name, item) in wanted)
 
 
-def _take_clinical(session: Session, protocol: Protocol, enrolment: Enrolment, progress: Tell) -> Account:
-    """Everything else the study folder names, of the enrolled people; what names nobody is told, not kept."""
-    done = {*SELECTOR_TYPES[protocol.enrolment.selector], "Patient", "Consent", "Medication"}
-    names = [name for name in dict.fromkeys(protocol.pull.resource_types) if name not in done]
-    queries = [Query(name, "patient", tuple(enrolment.enrolled)) for name in names]
-    parts = _arrived(session, protocol, queries, lambda item: item.subject_id in enrolment.enrolled, progress)
-    found = account(parts, lambda item: item.subject_id in enrolment.enrolled)
-    homeless = {item.ref for part in parts for item in part.items if not item.subject_id}
-    refused = (Rejection(ref, "subject-missing") for ref in sorted(homeless))
-    return replace(found, rejections=(*found.rejections, *refused))
+def _ask_clinical(taking: Taking, protocol: Protocol, enrolment: Enrolment, known: frozenset[str]) -> None:
+    """Everything else the study folder names: what changed about those who are known, all about the others."""
+    old = tuple(person for person in enrolment.enrolled if person in known)
+    new = tuple(person for person in enrolment.enrolled if person not in known)
+    watermarks = taking.past.night.watermarks if taking.past else {}
+    queries = [
+        query
+        for name in clinical_types(protocol)
+        for query in (Query(name, "patient", old, watermarks.get(name)), Query(name, "patient", new))
+    ]
+    taking.ask(queries, lambda _, item: item.subject_id in enrolment.enrolled)
 
 
-def _take_medications(session: Session, protocol: Protocol, clinical: Account, progress: Tell) -> Account:
+def _ask_medications(taking: Taking, keeps: Keeps) -> Keeps:
     """The Medications that the kept administrations refer to."""
-    used = {_medication_id(item) for item in clinical.items("MedicationAdministration")} - {""}
-    query = Query("Medication", "_id", tuple(sorted(used)))
-    return _fetch(session, protocol, [query], lambda item: item.id in used, progress)
+    given = taking.newest("MedicationAdministration", keeps)
+    used = frozenset(_medication_id(item) for item in given) - {""}
+
+    def keeps_medications(name: str, item: Item | Held) -> bool:
+        return item.id in used if name == "Medication" else keeps(name, item)
+
+    taking.ask([Query("Medication", "_id", tuple(sorted(used)))], keeps_medications)
+    return keeps_medications
 
 
-def _fetch(session: Session, protocol: Protocol, queries: Sequence[Query], keep: Keep, progress: Tell) -> Account:
-    return account(_arrived(session, protocol, queries, keep, progress), keep)
+def clinical_types(protocol: Protocol) -> tuple[str, ...]:
+    """The types that are asked for by person, in the order of the study folder."""
+    done = {*SELECTOR_TYPES[protocol.enrolment.selector], "Patient", "Consent", "Medication"}
+    return tuple(name for name in dict.fromkeys(protocol.pull.resource_types) if name not in done)
 
 
-def _arrived(session: Session, protocol: Protocol, queries: Sequence[Query], keep: Keep, progress: Tell) -> list[Part]:
-    """The parts of the queries; of what nobody will keep, only the identity stays in memory."""
-    parts: list[Part] = []
-    received: Counter[str] = Counter()
-    arrived = (part for unit in session.units(queries) for part in session.take(unit))
-    for part in _decisive(arrived, protocol):
-        received[part.resource_type] += part.n_received
-        progress(f"Pulling {part.resource_type}: {received[part.resource_type]:,}")
-        light = tuple(item if keep(item) else replace(item, body=b"") for item in part.items)
-        parts.append(replace(part, items=light))
-    return parts
-
-
-def _decisive(parts: Iterable[Part], protocol: Protocol) -> Iterator[Part]:
-    """Parts whose Patients and Consents and selector resources can all be decoded.
+def _decisive(part: Part, protocol: Protocol) -> Part:
+    """The part, if its Patients and Consents and selector resources can all be decoded.
 
     What cannot is unreadable. For a Patient that is a rejection; where it hides who is enrolled, or who withdrew, it
     is a hole (F30): no report may rest on a guess about that.
     """
     deciding = {*SELECTOR_TYPES[protocol.enrolment.selector], "Consent"}
-    for part in parts:
-        read = _decodable(part) if part.resource_type in {*deciding, "Patient"} else part
-        if read.unreadable and read.resource_type in deciding:
-            n_unreadable = len(read.unreadable)
-            yield with_hole(read, "F30", f"{n_unreadable} cannot be read, so it is not known who is enrolled")
-        else:
-            yield read
+    if part.resource_type not in {*deciding, "Patient"}:
+        return part
+    read = _decodable(part)
+    if read.unreadable and part.resource_type in deciding:
+        return with_hole(read, "F30", f"{len(read.unreadable)} cannot be read, so it is not known who is enrolled")
+    return read
 
 
 def _decodable(part: Part) -> Part:
@@ -216,21 +269,26 @@ def _struct(item: Item) -> fhir.Resource | None:
         return None
 
 
-def _decoded(found: Account) -> dict[str, list[fhir.Resource]]:
-    return {name: [fhir.decode(name, item.body) for item in items.values()] for name, items in found.kept.items()}
+def _in_cohort(protocol: Protocol, studies: Sequence[fhir.Resource]) -> Keeps:
+    mine = SELECTOR_TYPES[protocol.enrolment.selector]
 
-
-def _in_cohort(protocol: Protocol, studies: Sequence[fhir.Resource]) -> Keep:
-    def keep(item: Item) -> bool:
+    def keeps(name: str, item: Item | Held) -> bool:
         held: dict[str, Sequence[fhir.Resource]] = {"ResearchStudy": studies}
-        held[item.resource_type] = [fhir.decode(item.resource_type, item.body)]
-        return bool(cohort(held, protocol)[item.resource_type])
+        held[name] = [fhir.decode(name, item.body)] if name in mine else []
+        return name in mine and bool(cohort(held, protocol)[name])
 
-    return keep
+    return keeps
 
 
-def _nothing(_: Item) -> bool:
-    return False
+def _of_the_enrolled(protocol: Protocol, in_cohort: Keeps, wanted: frozenset[str], enrolment: Enrolment) -> Keeps:
+    """Of everybody listed their Consents, of the enrolled the rest, and of the cohort what says who they are."""
+
+    def keeps(name: str, item: Item | Held) -> bool:
+        if name in SELECTOR_TYPES[protocol.enrolment.selector]:
+            return in_cohort(name, item)
+        return _person(name, item) in (wanted if name == "Consent" else enrolment.enrolled)
+
+    return keeps
 
 
 def _selector_filter(protocol: Protocol) -> tuple[Filter, str]:
@@ -244,15 +302,11 @@ def _selector_filter(protocol: Protocol) -> tuple[Filter, str]:
     return filters[rule.selector]
 
 
-def _person(item: Item) -> str:
-    return item.id if _is_patient(item) else item.subject_id
+def _person(resource_type: str, item: Item | Held) -> str:
+    return item.id if resource_type == "Patient" else item.subject_id
 
 
-def _is_patient(item: Item) -> bool:
-    return item.resource_type == "Patient"
-
-
-def _medication_id(item: Item) -> str:
+def _medication_id(item: Held) -> str:
     try:
         administration = _ADMINISTRATION.decode(item.body)
     except msgspec.DecodeError:
@@ -261,41 +315,109 @@ def _medication_id(item: Item) -> str:
     return identity if FHIR_ID.fullmatch(identity) else ""
 
 
-# --- what is said about the whole -----------------------------------------------------------------------------------
+# --- settling and publishing ----------------------------------------------------------------------------------------
 
 
-def _origin(source: Source, session: Session, protocol: Protocol, taken: Account) -> Origin:
-    changed = [item.last_updated for items in taken.kept.values() for item in items.values() if item.last_updated]
-    newest = max((one for one in changed if one <= session.pulled_at), default=session.pulled_at)
-    return Origin(
-        source_kind=source.kind,
-        completeness="complete" if taken.is_verified else "unverified",
-        selector=protocol.enrolment.selector,
-        pulled_at=session.pulled_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        pulled_on=_local_day(session.pulled_at, protocol),
-        data_as_of=_local_day(newest, protocol),
-        software=session.software,
-    )
+@dataclass(frozen=True)
+class _Ending:
+    """From what was found to a snapshot, or to the reason why there is none."""
+
+    found: _Found
+    protocol: Protocol
+    home: Home
+    place: Workplace
+    scope: str
+    is_draft: bool
+
+    def published(self) -> Pulled:
+        books = self.found.taking.books
+        snapshot = write_snapshot(self.home.snapshots, self._kept(), self._conclude)
+        enrolment = self.found.enrolment
+        assert enrolment is not None
+        state = self._state
+        if state != "incomplete":
+            Records(self.home.state_url).add_snapshot(snapshot.manifest, self._night(snapshot))
+        self.place.end(state)
+        return Pulled(snapshot, state, books.ledger(), enrolment)
+
+    @property
+    def _state(self) -> Completeness:
+        if self.found.taking.has_holes:
+            return "incomplete"
+        return "complete" if self.found.taking.books.is_verified else "unverified"
+
+    def _kept(self) -> Mapping[str, Iterator[Held]]:
+        taking, keeps = self.found.taking, self.found.keeps
+        clinical = clinical_types(self.protocol)
+        return {name: taking.settled(name, keeps, names_people=name in clinical) for name in taking.types}
+
+    def _conclude(self) -> Conclusion:
+        """The ledger on disk, and what the snapshot says of itself.
+
+        Raises:
+            IncompleteDataError: there are holes, and no draft was asked for.
+            NoPatientsError: nobody is enrolled.
+        """
+        taking = self.found.taking
+        ledger = taking.books.ledger()
+        self.place.put("ledger.csv", ledger.to_csv(index=False).encode())
+        self.place.put("changes.csv", _changed(taking.books.changed))
+        has_people = self.found.enrolment is not None and bool(self.found.enrolment.enrolled)
+        if taking.has_holes and not (self.is_draft and has_people):
+            taking.forget_doubtful()
+            self.place.end("incomplete")
+            raise IncompleteDataError(
+                f"the data are incomplete, so nothing was published:\n{complaint(ledger)}\n"
+                f"The ledger is pulls/{self.place.folder.name}/ledger.csv in the home folder. "
+                "The next pull asks again for what is missing."
+            )
+        if not has_people:
+            self.place.end("nobody")
+            raise NoPatientsError(_nobody(self.found, self.protocol.enrolment.selector))
+        tables = {
+            "ledger": ledger,
+            "rejections": rejection_table(taking.books.refused()),
+            "changes": taking.books.changes_table(),
+        }
+        return Conclusion(self._origin(ledger), tables)
+
+    def _origin(self, ledger: pd.DataFrame) -> Origin:
+        found, past = self.found, self.found.taking.past
+        newest = max(found.taking.books.newest.values(), default=found.started_at)
+        return Origin(
+            source_kind=found.source_kind,
+            completeness=self._state,
+            selector=self.protocol.enrolment.selector,
+            pulled_at=found.started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            pulled_on=_local_day(found.started_at, self.protocol),
+            data_as_of=_local_day(newest, self.protocol),
+            software=found.software,
+            before=past.snapshot.digest if past else "",
+            before_on=past.snapshot.manifest.pulled_on if past else "",
+            holes=missing(ledger),
+        )
+
+    def _night(self, snapshot: Snapshot) -> Night:
+        found, past = self.found, self.found.taking.past
+        newest = {name: found.taking.books.newest.get(name) for name in clinical_types(self.protocol)}
+        return Night(
+            scope=self.scope,
+            snapshot=snapshot.digest,
+            whole_at=found.started_at if found.is_whole or past is None else past.night.whole_at,
+            watermarks=next_watermarks(newest, found.started_at, past),
+        )
+
+
+def _changed(changes: Iterable[tuple[str, str]]) -> bytes:
+    return "".join(["resource_ref,change\n", *(f"{ref},{change}\n" for ref, change in changes)]).encode()
 
 
 def _local_day(instant: datetime, protocol: Protocol) -> str:
     return instant.astimezone(ZoneInfo(protocol.timezone)).date().isoformat()
 
 
-def _pull_folder(home: Home, origin: Origin) -> Path:
-    """A new folder, named by the source's clock; names come from here, never from the data."""
-    stamp = origin.pulled_at.replace(":", "").replace("-", "")
-    for number in count(1):
-        folder = home.pulls / f"{stamp}-{number:02d}"
-        try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError  # count() never ends
-
-
-def _nobody(people: Listed, enrolment: Enrolment | None, selector: str) -> str:
+def _nobody(found: _Found, selector: str) -> str:
+    enrolment, people = found.enrolment, found.people
     n_listed = len(people.people) + people.n_unresolved
     if enrolment is None:
         return f"no enrolled patients: the {selector} selector lists {n_listed} and none of them is active"
