@@ -43,7 +43,7 @@ def nightly_outcomes(params: NightlyParams) -> list[str]:
     home = settings.home(os.environ, params.home)
     study = settings.study(params)
     source = settings.source(os.environ, params.source)
-    digest = pull(home, study, pipeline.Asked(source, params.method, params.whole, params.draft))
+    digest = pull(home, study, pipeline.Asked(source, params.method.value, params.whole, params.draft))
     basis = pipeline.basis(home, study, digest, params.as_of)
     progress.current()("Screening, tabulating and scoring")
     parts = derive.map(home, basis, list(range(pipeline.partitions(home, basis))))

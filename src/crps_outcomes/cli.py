@@ -181,7 +181,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
 
 @app.command(epilog=CODES)
 @stops
-def pull(  # noqa: PLR0913 - one argument per option of the command
+def pull(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     source: SourceOption,
     study: StudyOption = None,
     out: OutOption = None,
@@ -198,7 +198,7 @@ def pull(  # noqa: PLR0913 - one argument per option of the command
     from crps_outcomes import pipeline  # noqa: PLC0415 - what the other commands leave to the flow
 
     _offer(token_file, accept_token_host)
-    asked = pipeline.Asked(_where(source), method, is_whole=whole)
+    asked = pipeline.Asked(_where(source), method.value, is_whole=whole)
     with progress.shown() as tell:
         digest = pipeline.pull(home_at(out).root, locate(study), asked, settings.access(os.environ), tell)
     typer.echo(digest)

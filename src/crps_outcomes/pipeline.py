@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from crps_outcomes import derive as derivation
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from crps_outcomes.params import Edition, Method
+    from crps_outcomes.params import Edition
     from crps_outcomes.progress import Tell
     from crps_outcomes.provenance import Provenance
 
@@ -45,7 +45,7 @@ class Asked:
     """What a pull is asked for: where, how a server is read, everything or changes, and what to do about holes."""
 
     source: str
-    method: Method
+    method: Literal["search", "export"]
     is_whole: bool = False
     is_draft: bool = False
 
@@ -61,7 +61,7 @@ def pull(home: Path, study: Path, asked: Asked, access: Mapping[str, Any], progr
     """
     place = Home.at(home)
     protocol = load(study).protocol
-    source = open_source(asked.source, method=asked.method.value, level=protocol.pull.export_level, **access)
+    source = open_source(asked.source, method=asked.method, level=protocol.pull.export_level, **access)
     pulled = pulling.pull(source, protocol, place, is_whole=asked.is_whole, is_draft=asked.is_draft, progress=progress)
     return pulled.snapshot.digest
 

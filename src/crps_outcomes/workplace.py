@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Content = TypeVar("Content")
 
 _ABOUT, _STARTED, _ENDED = "pull.json", "started.json", "ended.json"
+_JOURNAL = "journal"
+EXPORT = "export"  # where an export is downloaded to
 
 
 class About(msgspec.Struct, frozen=True):
@@ -41,7 +43,7 @@ class Workplace:
 
     @property
     def journal(self) -> Journal:
-        return Journal(private_folder(self.folder / "journal"))
+        return Journal(private_folder(self.folder / _JOURNAL))
 
     @property
     def started_at(self) -> datetime | None:
@@ -62,7 +64,7 @@ class Workplace:
         before = self.started_at
         if before is not None and timedelta(0) <= now - before <= timedelta(hours=most_hours):
             return before
-        self._forget()
+        shutil.rmtree(self.folder / _JOURNAL, ignore_errors=True)
         replace_private(self.folder / _STARTED, msgspec.json.encode(now))
         return now
 
@@ -77,7 +79,7 @@ class Workplace:
             self._forget()
 
     def _forget(self) -> None:
-        for name in ("journal", "export"):
+        for name in (_JOURNAL, EXPORT):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 

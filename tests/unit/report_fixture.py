@@ -19,7 +19,7 @@ from crps_outcomes.provenance import Provenance
 from crps_outcomes.stages.analyse import Analysis, analyse
 from crps_outcomes.stages.compose import compose
 from crps_outcomes.stages.disclose import disclose
-from crps_outcomes.tables import DOSES, LEDGER, Tables, build
+from crps_outcomes.tables import CHANGES, DOSES, LEDGER, Tables, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ def tables(n: int = 64, seed: int = SEED) -> Tables:
         rejections=_refusals(n),
         doses=_doses(chance, treated),
     )
-    return replace(made, ledger=_ledger(n))
+    return replace(made, ledger=_ledger(n), changes=_changes())
 
 
 @cache
@@ -73,7 +73,8 @@ def provenance(edition: str = "internal") -> Provenance:
     return Provenance(
         snapshot="5" * 64, study="7" * 64, code="c" * 64, as_of=AS_OF, edition=edition, report="evidence",
         data_status="complete", source_kind="rest", selector="group: im-ketamine-crps",
-        software={"python": "3.11", "weasyprint": "70.0"}, is_synthetic=True,
+        software={"python": "3.11", "weasyprint": "70.0"}, is_synthetic=True, compared_with="2" * 64,
+        compared_with_on="2026-06-11",
     )  # fmt: skip
 
 
@@ -224,6 +225,12 @@ def _refusals(n: int) -> list[dict[str, Any]]:
                 rejected(len(rows) + number + 1, rule, stage=stage, resource_ref=f"Observation/{rule}-{number}")
             )
     return rows
+
+
+def _changes() -> pd.DataFrame:
+    seen = [("Observation", "changed", 2), ("Observation", "entered-in-error", 1), ("Observation", "new", 1204),
+            ("QuestionnaireResponse", "deleted", 1)]  # fmt: skip
+    return build(CHANGES, ({"resource_type": name, "change": change, "n": n} for name, change, n in seen))
 
 
 def _ledger(n: int) -> pd.DataFrame:

@@ -139,4 +139,4 @@ def write_manifest(folder: Path, files: dict[str, tuple[str, int | None]], **mor
 def order(folder: Path, *, since: datetime | None = None, group: str = "", **pull_settings: Any) -> Order:
     """What a pull of this cohort opens a source for."""
     own = protocol(**pull_settings)
-    return Order(wanted_types(own), own.pull, folder, since, group)
+    return Order(wanted_types(own), own.pull, folder, since=since, group=group or own.enrolment.group_identifier)

@@ -14,7 +14,8 @@ from crps_outcomes.provenance import code_digest, software_versions, trace
 CHANGES = {
     "snapshot": "6" * 64, "study": "8" * 64, "code": "d" * 64, "as_of": date(2026, 6, 13), "edition": "release",
     "report": "quality", "data_status": "unverified", "source_kind": "folder", "selector": "care_plan",
-    "software": {"python": "3.12"}, "is_synthetic": False,
+    "software": {"python": "3.12"}, "is_synthetic": False, "compared_with": "9" * 64, "compared_with_on": "2026-06-01",
+    "holes": ("Observation F19",),
 }  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def test_the_code_digest_covers_names_and_contents_but_not_the_card_of_the_wheel
 def test_a_trace_takes_the_manifest_and_the_study_at_their_word():
     class Manifest:
         digest, completeness, source_kind, selector = "1" * 64, "unverified", "folder", "group"
+        before, before_on, holes = "2" * 64, "2026-06-01", ()
 
     made = trace(Manifest(), the_study(), "evidence", "release", date(2026, 6, 12))
     assert (made.snapshot, made.data_status, made.selector) == ("1" * 64, "unverified", "group")

@@ -47,6 +47,15 @@ def test_server_and_folder_give_the_same_counts_and_the_server_one_digest(served
     assert first.enrolment == read.enrolment
 
 
+@pytest.mark.parametrize("level", ["system", "patient", "group"])
+def test_an_export_gives_the_digest_of_the_search(level, served, tmp_path):
+    base, _, _ = served
+    searched = pull(open_source(base), OWN, Home.at(tmp_path / "search"))
+    exported = pull(open_source(base, method="export", level=level), OWN, Home.at(tmp_path / "export"))
+    assert (exported.snapshot.digest, exported.state) == (searched.snapshot.digest, "complete")
+    assert exported.snapshot.manifest.software == searched.snapshot.manifest.software
+
+
 def test_another_client_counts_the_same(served, tmp_path):
     base, _, _ = served
     found = SyncFHIRClient(base).resources("Observation").search(patient="a,b,c").limit(50).fetch_all()

@@ -146,6 +146,15 @@ class FolderSession:
     software: str = "folder of files"
     workers: int = 1
 
+    @property
+    def types(self) -> frozenset[str]:
+        """What there is a resource of."""
+        return frozenset().union(*(self.looks[file.name].types for file in self.files))
+
+    def holds(self, unit: Unit) -> bool:
+        """Whether the unit is one of this folder's."""
+        return isinstance(unit.work, _File)
+
     def units(self, queries: Sequence[Query]) -> list[Unit]:
         """The types asked for, file by file. A folder cannot narrow further: the pull filters."""
         wanted = {query.resource_type for query in queries if query.values or not query.by}

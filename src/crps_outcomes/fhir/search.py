@@ -173,7 +173,7 @@ class RestSession:
             SourceError: the server refuses, or does not know a type (F24).
         """
         unlisted = (name for name in resource_types if name not in self.parameters)
-        unknown = [name for name in dict.fromkeys(("Patient", *unlisted)) if not self._knows(name)]
+        unknown = [name for name in dict.fromkeys(("Patient", *unlisted)) if not self.knows(name)]
         if unknown:
             raise SourceError(
                 f"F24 the server does not know {', '.join(unknown)}; "
@@ -349,7 +349,12 @@ class RestSession:
             return told[-1]
         return self._count(shard) if before is not None and len(pages) > 1 else before
 
-    def _knows(self, resource_type: str) -> bool:
+    def knows(self, resource_type: str) -> bool:
+        """Whether a search for the type is answered; some servers list less than they know.
+
+        Raises:
+            SourceError: the server refuses.
+        """
         try:
             self.client.get(self.client.address(resource_type, _summary="count"), read_bundle)
         except FaultError as fault:
