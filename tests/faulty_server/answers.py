@@ -25,6 +25,7 @@ NDJSON_TYPE = "application/fhir+ndjson"
 REST_PLACES = ("page", "count", "metadata", "read", "data")
 EXPORT_PLACES = ("kickoff", "status", "manifest", "lines", "file", "delete")
 SMART_PLACES = ("discovery", "token")
+PLACES = (*REST_PLACES, *EXPORT_PLACES, *SMART_PLACES)
 #: Places that belong to one resource type, and the page or file that is meant when none is named (0: every one).
 TYPED = frozenset({"page", "count", "read", "lines", "file"})
 USUAL_PAGE = {"page": 2, "lines": 1, "file": 1, "manifest": 1}

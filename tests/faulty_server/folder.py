@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from faulty_server.answers import Inject, Json, line
 from faulty_server.faults import VARIANTS
-from faulty_server.server import full
+from faulty_server.injection import full
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from faulty_server import export, search, smart
-from faulty_server.answers import EXPORT_PLACES, TYPED, USUAL_PAGE, Answer, Inject, Json, Row, Scene, key_of, outcome
+from faulty_server.answers import (
+    Answer,
+    Inject,
+    Json,
+    Row,
+    Scene,
+    key_of,
+    outcome,
+)
 from faulty_server.faults import VARIANTS
+from faulty_server.injection import full, refuse_nonsense, stands
 from faulty_server.search import PARAMETERS
 from faulty_server.wire import asgi, listening, transport
 
@@ -73,6 +82,8 @@ class FaultyServer:
         now: Callable[[], datetime] = lambda: datetime(2026, 3, 1, 12, tzinfo=UTC),
         **settings: Any,
     ) -> None:
+        for inject in injects:
+            refuse_nonsense(inject)
         self.resources, self.injects, self.parameters, self.token = resources, injects, parameters, token
         self.smart, self.lines, self.now, self.settings = smart, lines or {}, now, Settings(**settings)
         self.requests: list[httpx.Request] = []
@@ -192,36 +203,13 @@ class FaultyServer:
     def _hits(self, at: str, name: str, page: int) -> Iterator[Inject]:
         for place, own in enumerate(self.injects):
             inject = full(own)
-            if not _stands(inject, at, name, page):
+            if not stands(inject, at, name, page):
                 continue
             with self._lock:
                 done = self._done.get(place, 0)
                 self._done[place] = done + 1
             if done < inject.times:
                 yield inject
-
-
-def full(inject: Inject) -> Inject:
-    """With what the fault itself says about option and type, where the injection does not."""
-    variant = VARIANTS[inject.code]
-    option = variant.option if inject.option is None else inject.option
-    return replace(inject, option=option, resource_type=variant.resource_type or inject.resource_type)
-
-
-def _stands(inject: Inject, at: str, name: str, page: int) -> bool:
-    if at not in _places(inject) or (at in TYPED and inject.resource_type != name):
-        return False
-    usual = VARIANTS[inject.code].page
-    wanted = inject.page if isinstance(inject.page, int) else USUAL_PAGE.get(at, 0) if usual is None else usual
-    return at in {"count", "metadata"} or wanted in {0, page}
-
-
-def _places(inject: Inject) -> set[str]:
-    if inject.at or inject.page == "count" or inject.resource_type == "metadata":
-        return {inject.at or ("count" if inject.page == "count" else "metadata")}
-    places = VARIANTS[inject.code].places
-    own = [[one for one in places if one not in EXPORT_PLACES], [one for one in places if one in EXPORT_PLACES]]
-    return {some[0] for some in own if some}
 
 
 def _with_rows(answer: Answer, scene: Scene) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -443,6 +444,27 @@ def test_a_fault_strikes_where_and_as_often_as_it_is_told_to():
         second = next_in(answers[0].json())
         assert [one.status_code for one in answers] == [200, 403, 200]
         assert [http.get(second).status_code for _ in range(2)] == [503, 200]
+
+
+@pytest.mark.parametrize("wrong", [Inject("F99"), Inject("F21", at="pages")])
+def test_a_fault_that_would_stand_nowhere_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"no fault|no place"):
+        FaultyServer(people(), wrong)
+
+
+def test_the_app_the_transport_and_the_listener_answer_alike():
+    async def asked(server):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(server.app), base_url=f"{BASE}/") as http:
+            return (await http.get("Observation?_count=2")).json()
+
+    def server():
+        return FaultyServer(people(), Inject("F07", page=1))
+
+    with client_of(server()) as http, server().listen() as base:
+        told = http.get("Observation?_count=2").json()
+        assert asyncio.run(asked(server())) == told
+        heard_there = httpx.get(f"{base}/Observation?_count=2").text
+    assert json.loads(heard_there.replace(base, BASE)) == told
 
 
 def test_a_connection_that_dies_dies_on_the_network_too():

@@ -8,6 +8,7 @@ from itertools import groupby
 from faulty_server.faults.answering import ANSWERING
 from faulty_server.faults.bulk import BULK
 from faulty_server.faults.data import DATA
+from faulty_server.faults.files import FILES
 from faulty_server.faults.login import LOGIN
 from faulty_server.faults.paging import PAGING
 from faulty_server.faults.variant import Variant
@@ -84,7 +85,7 @@ class Fault:
         return tuple(name for name in SOURCES if any(name in one.sources for one in self.variants))
 
 
-_ALL = sorted((*PAGING, *ANSWERING, *DATA, *BULK, *LOGIN), key=lambda one: one.code)
+_ALL = sorted((*PAGING, *ANSWERING, *DATA, *BULK, *FILES, *LOGIN), key=lambda one: one.code)
 #: By what an `Inject` calls them: "F21", "F21 cut".
 VARIANTS = {one.name: one for one in _ALL}
 CATALOGUE = tuple(Fault(code, TITLES[code], tuple(own)) for code, own in groupby(_ALL, key=lambda one: one.code))

@@ -10,8 +10,8 @@ from typing import Any
 from faulty_server.answers import Answer, Json, Row, Scene, edited, in_body, issues
 from faulty_server.faults.variant import Act, Variant, asks_to_wait, status
 
-_ANY = ("page", "file", "count", "metadata", "read", "kickoff", "status", "token", "delete")
-_WITH_BODY = ("page", "file", "count", "metadata", "read", "status", "token")
+_ANY = ("page", "file", "count", "metadata", "read", "kickoff", "status", "manifest", "token", "delete")
+_WITH_BODY = ("page", "file", "count", "metadata", "read", "status", "manifest", "token")
 
 
 def _of_batch(_: Answer, __: Scene) -> Answer:

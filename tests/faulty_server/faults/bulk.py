@@ -1,15 +1,14 @@
-"""Faults of Bulk Data export: F31 to F47, and of folders that an export has left."""
+"""Faults of the course of a Bulk Data export and of its manifest, also of one on disk: F31 to F47."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from faulty_server import export
-from faulty_server.answers import Answer, Inject, Json, Row, Scene, edited, in_body, issues, outcome
+from faulty_server.answers import Answer, Inject, Json, Scene, edited, in_body, issues
 from faulty_server.export import File
 from faulty_server.faults.variant import Act, Variant, asks_to_wait, status
 
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ELSEWHERE = "http://elsewhere.invalid/r4/bulk/1"
-_KICKOFF, _STATUS, _MANIFEST, _LINES, _FILE, _DELETE = (
-    ("kickoff",), ("status",), ("manifest",), ("lines",), ("file",), ("delete",)
-)  # fmt: skip
+_KICKOFF, _STATUS, _MANIFEST, _DELETE = ("kickoff",), ("status",), ("manifest",), ("delete",)
 Edit = Callable[[Json, Inject, Callable[[File], Json]], Json]
 
 
@@ -139,68 +136,6 @@ def _presigned_elsewhere(answer: Answer, scene: Scene) -> Answer:
     return edited(answer, output=moved, requiresAccessToken=False)
 
 
-def _refuses_a_token(answer: Answer, scene: Scene) -> Answer:
-    """As a store with signed addresses does: two ways to be allowed are one too many."""
-    return outcome(400, "security") if "authorization" in scene.request.headers else answer
-
-
-# --- files, of a server and of a folder -----------------------------------------------------------------------------
-
-
-def _bytes(change: Callable[[bytes], bytes]) -> dict[str, Any]:
-    """The file of the type with other bytes, downloaded or on disk."""
-
-    def act(answer: Answer, _: Scene) -> Answer:
-        return replace(answer, body=change(answer.content))
-
-    def spoil(folder: Path, inject: Inject) -> None:
-        path = folder / f"{inject.resource_type}.ndjson"
-        path.write_bytes(change(path.read_bytes()))
-
-    return {"act": act, "folder": spoil}
-
-
-def _cut_packed(answer: Answer, _: Scene) -> Answer:
-    packed = gzip.compress(answer.content)
-    return replace(answer, body=packed[:-12], headers={**answer.headers, "content-encoding": "gzip"})
-
-
-def _cut_packed_on_disk(folder: Path, inject: Inject) -> None:
-    path = folder / f"{inject.resource_type}.ndjson"
-    path.with_suffix(".ndjson.gz").write_bytes(gzip.compress(path.read_bytes())[:-12])
-    path.unlink()
-    manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(f'"{path.name}"', f'"{path.name}.gz"'), encoding="utf-8")
-
-
-def _missing_on_disk(folder: Path, inject: Inject) -> None:
-    (folder / f"{inject.resource_type}.ndjson").unlink()
-
-
-def _html_on_disk(folder: Path, inject: Inject) -> None:
-    (folder / f"{inject.resource_type}.ndjson").write_bytes(b"<html>login</html>\n")
-
-
-def _unlisted_on_disk(folder: Path, inject: Inject) -> None:
-    (folder / "of-another-export.ndjson").write_bytes((folder / f"{inject.resource_type}.ndjson").read_bytes())
-
-
-def _lines(change: Callable[[list[bytes]], list[bytes]]) -> dict[str, Any]:
-    return _bytes(lambda content: b"".join(change(content.splitlines(keepends=True))))
-
-
-def _is_stranger_type(rows: list[Row], _: Any) -> list[Row]:
-    return [{"resourceType": "Basic", "id": "of-another-type"}, *rows[1:]]
-
-
-def _none(_: list[Row], __: Any) -> list[Row]:
-    return []
-
-
-def _unreadable(rows: list[Row], _: Any) -> list[Row]:
-    return [b'{"resourceType":"Observ', *rows[1:]]
-
-
 BULK = (
     Variant("F31", "Content-Location is relative", _KICKOFF, _headers(_relative)),
     Variant("F31 foreign", "Content-Location is on another host (option: the address)", _KICKOFF, _headers(_elsewhere), option=_ELSEWHERE),
@@ -219,30 +154,13 @@ BULK = (
     _manifest("F35 lost", "done, but the files of a type are lost and an error file says so", _error_file("error", loses_files=True)),
     Variant("F35 silent", "done, and the files of a type are lost in silence", _MANIFEST, _act(_outputs(lambda *_: None)), page=0),
     _manifest("F35 warning", "done, with a warning in an error file", _error_file("warning", loses_files=False)),
-    Variant("F35 unlisted", "a file that the manifest does not list lies there", folder=_unlisted_on_disk),
     _manifest("F36", "count is larger than the lines delivered", _counts(1), page=0),
     _manifest("F36 more", "count is smaller than the lines delivered", _counts(-1), page=0),
     _manifest("F36 absent", "no count", _counts(None), page=0),
-    Variant("F36 short", "the last line of a file is missing", _FILE, **_lines(lambda lines: lines[:-1])),
-    Variant("F37", "410 for a file", _FILE, status(410, "expired"), folder=_missing_on_disk),
-    Variant("F37 gone", "404 for a file", _FILE, status(404, "not-found")),
-    Variant("F38", "requiresAccessToken is false, and a token with a file is refused", _FILE, _refuses_a_token,
-            settings={"files_need_token": False}),
     Variant("F38 absent", "requiresAccessToken is absent", _MANIFEST, _act(_with(requiresAccessToken=None)),
             settings={"files_need_token": False}),
     Variant("F38 elsewhere", "files are on another host (option: its base)", _MANIFEST, _presigned_elsewhere,
             option="http://elsewhere.invalid/r4"),
-    Variant("F38 expires", "401 for a file", _FILE, status(401, "login")),
-    Variant("F39", "a file ends in the middle of a line", _FILE, **_bytes(lambda content: content[:-9])),
-    Variant("F39 reset", "the connection dies in the middle of a file", _FILE,
-            lambda answer, _: replace(answer, body=answer.content[:-9], is_cut=True)),
-    Variant("F39 gzip", "a packed file is cut", _FILE, _cut_packed, folder=_cut_packed_on_disk),
-    Variant("F39 blank", "blank lines", _FILE, **_lines(lambda lines: [b"\n", *lines, b"\n"])),
-    Variant("F39 no end", "no newline at the end", _FILE, **_bytes(lambda content: content.removesuffix(b"\n"))),
-    Variant("F39 other type", "a line of another type", _LINES, rows=_is_stranger_type),
-    Variant("F39 unreadable", "a line that is no JSON", _LINES, rows=_unreadable),
-    Variant("F39 html", "200 with HTML instead of a file", _FILE,
-            lambda *_: Answer(200, b"<html>login</html>", {"content-type": "text/html"}), folder=_html_on_disk),
     _manifest("F40", "deleted lists a resource (option: its id)", _deletes, option="deleted-long-ago"),
     Variant("F41", "the manifest comes in pages", _MANIFEST, settings={"manifest_files": 1}),
     Variant("F41 loops", "next of the manifest is the same page", _MANIFEST, _next_manifest(lambda scene: str(scene.url))),
@@ -250,7 +168,6 @@ BULK = (
     Variant("F41 continues", "continuesInFile names a file that does not exist", _MANIFEST,
             _act(_outputs(lambda one, _: one | {"continuesInFile": f"{one['url']}9"}))),
     Variant("F41 partial", "202 with a manifest that is not all yet (times=1: once)", _MANIFEST, _partial_manifest),
-    Variant("F42", "a type is empty", _LINES, rows=_none, page=0),
     Variant("F43", "202 and an empty export for an unknown Group", _KICKOFF, _accepts_unknown_group),
     _manifest("F45", "no transactionTime", _with(transactionTime=None), page=0),
     _manifest("F45 mangled", "request and outputOrganizedBy make no sense", _with(request="null", outputOrganizedBy=""), page=0),
