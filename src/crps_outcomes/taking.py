@@ -43,7 +43,7 @@ class Taking:
     books: Books = field(init=False)
     _taken: dict[str, list[Taken]] = field(default_factory=dict)
     _changes_only: dict[str, set[str]] = field(default_factory=dict)  # type -> people of whom only changes were asked
-    _is_changes_only: set[str] = field(default_factory=set)  # types of which only changes came, whoever they are about
+    _whole: set[str] = field(default_factory=set)  # types of which some unit was asked for without a limit in time
     _received: Counter[str] = field(default_factory=Counter)
     _known: KnownIds | None = None
 
@@ -130,10 +130,10 @@ class Taking:
         return {one.id for run in self.journal.held(taken) for one in run}
 
     def _enter(self, unit: Unit, taken: Taken) -> None:
-        if unit.since is not None and unit.people:
+        if unit.since is None:
+            self._whole.add(unit.resource_type)
+        else:
             self._changes_only.setdefault(unit.resource_type, set()).update(unit.people)
-        elif unit.since is not None:
-            self._is_changes_only.add(unit.resource_type)
         self._taken[unit.resource_type].append(taken)
         self.books.rows += taken.rows
 
@@ -150,7 +150,7 @@ class Taking:
         if self.past is None:
             return None
         past, changes_only = self.past, self._changes_only.get(resource_type, set())
-        is_whole = resource_type not in self._is_changes_only
+        is_whole = self.session.since is None or resource_type in self._whole
         place = Place(f"{resource_type} of the snapshot before", 0)
         return Before(
             items=past.items(resource_type, place),

@@ -103,7 +103,7 @@ class FaultyServer:
 
     def transport(self) -> httpx.MockTransport:
         """For httpx, without a network; its base URL is `BASE`."""
-        return transport(self.answer)
+        return transport(self.answer, self.now)
 
     @contextmanager
     def listen(self, context: ssl.SSLContext | None = None, port: int = 0) -> Iterator[str]:

@@ -8,16 +8,17 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from email.utils import formatdate
+from email.utils import format_datetime, formatdate
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import uvicorn
 
-from faulty_server.answers import BASE, DATE, JSON_TYPE, Answer
+from faulty_server.answers import BASE, JSON_TYPE, Answer
 
 if TYPE_CHECKING:
     import ssl
+    from datetime import datetime
 
 Answering = Callable[[httpx.Request, str], Answer]
 Message = MutableMapping[str, Any]
@@ -36,15 +37,15 @@ class _Body(httpx.SyncByteStream):
             raise httpx.RemoteProtocolError("the connection died before the end")
 
 
-def transport(answer: Answering) -> httpx.MockTransport:
-    """Answers without a network, all at the same moment, and as base URL `BASE`."""
+def transport(answer: Answering, now: Callable[[], datetime]) -> httpx.MockTransport:
+    """Answers without a network, dated by the server's own clock, and as base URL `BASE`."""
 
     def respond(request: httpx.Request) -> httpx.Response:
         given = answer(request, BASE)
         patience = request.extensions.get("timeout", {}).get("read")
         if patience is not None and given.seconds > patience:
             raise httpx.ReadTimeout("too slow", request=request)
-        headers = {"content-type": JSON_TYPE, "date": DATE, **given.headers}
+        headers = {"content-type": JSON_TYPE, "date": format_datetime(now(), usegmt=True), **given.headers}
         return httpx.Response(given.status, headers=headers, stream=_Body(given))
 
     return httpx.MockTransport(respond)

@@ -23,6 +23,7 @@ from crps_outcomes.fhir.search import RestSession, RestSource, read_metadata, se
 from crps_outcomes.fhir.source import FHIR_ID, JSON_ERRORS, Part
 from crps_outcomes.fhir.wire import Capability, read_bundle
 from crps_outcomes.home import private_folder, replace_private
+from crps_outcomes.workplace import EXPORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -136,7 +137,7 @@ class _Export:
     def session(self) -> ExportSession:
         """Everything on disk: as a killed pull had left it, or asked for now."""
         path, members = self._target()
-        bulk = Bulk(self.client, private_folder(self.order.workplace / "export"), self._asked(path), self.order.limits)
+        bulk = Bulk(self.client, private_folder(self.order.workplace / EXPORT), self._asked(path), self.order.limits)
         job, holes = bulk.delivered()
         folder = bulk.place / job.folder
         if not job.is_settled:

@@ -53,6 +53,7 @@ _LONGEST_ADDRESS = 2_000  # characters; some servers and proxies refuse longer o
 _TAKES_NO_FORMS = frozenset({404, 405, 415, 501})
 #: The server's clock is told in whole seconds.
 _A_MOMENT = timedelta(seconds=2)
+_UNTIL_SETTLED_SECONDS = 5.0
 
 
 GiveUp = Callable[[FaultError], bool]
@@ -231,6 +232,7 @@ class RestSession:
             except FaultError as fault:
                 faults[fault.code] += 1
                 if faults[fault.code] <= _AGAIN.get(fault.code, 0):
+                    self.client.surroundings.sleep(_UNTIL_SETTLED_SECONDS * (fault.code == "F04"))
                     continue
                 if fault.code in _SPLIT and len(shard.values) > 1:
                     return self._halves(shard)
