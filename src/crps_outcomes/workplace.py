@@ -62,7 +62,7 @@ class Workplace:
         before = self.started_at
         if before is not None and timedelta(0) <= now - before <= timedelta(hours=most_hours):
             return before
-        self._forget()
+        self._forget("journal")  # an export has just been downloaded, and knows its age itself
         replace_private(self.folder / _STARTED, msgspec.json.encode(now))
         return now
 
@@ -74,10 +74,10 @@ class Workplace:
         """The pull is over. Nobody goes on from a good one, so its journal goes."""
         replace_private(self.folder / _ENDED, msgspec.json.encode(state))
         if state != "incomplete":
-            self._forget()
+            self._forget("journal", "export")
 
-    def _forget(self) -> None:
-        for name in ("journal", "export"):
+    def _forget(self, *names: str) -> None:
+        for name in names:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
@@ -87,7 +87,7 @@ def workplace(pulls: Path, about: About) -> Workplace:
     stopped = mine[-1] if mine and mine[-1].about == about and mine[-1].ended in {None, "incomplete"} else None
     for one in mine:
         if one != stopped:
-            one._forget()  # noqa: SLF001 - its own class
+            one._forget("journal", "export")  # noqa: SLF001 - its own class
     return stopped or _new(pulls, about)
 
 
