@@ -521,6 +521,8 @@ def lines_in(path: Path) -> Iterator[Line]:
 def _opened(path: Path) -> pa.NativeFile:
     if not path.is_file():
         raise FileNotFoundError
+    if path.suffix in _CODECS and not path.stat().st_size:
+        raise UnpackError("cut at its very beginning")  # even nothing, packed, has some bytes
     return pa.OSFile(str(path))
 
 
