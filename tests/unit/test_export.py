@@ -259,6 +259,35 @@ def test_t1_f38_a_listed_foreign_host_gets_no_token_and_an_unlisted_one_no_reque
     assert not any("authorization" in one.headers for one in seen)
 
 
+FOREIGN = [
+    "http://evil.test/bulkstatus/1", "http://evil.test/?http://localhost/r4", "http://localhost@evil.test/r4/bulkstatus/1",
+    "http://user@localhost/r4/bulkstatus/1", "http://localhost:81/r4/bulkstatus/1", "https://localhost/r4/bulkstatus/1",
+    "http://localhost.evil.test/r4", "http://localhost./r4/bulkstatus/1", "//evil.test/r4/bulkstatus/1", "http://\u2113ocalhost.test/r4",
+    "file:///etc/passwd", "http://[", "http://localhost:99999999/", "javascript:1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", FOREIGN)
+@pytest.mark.parametrize("place", ["status", "output", "error", "next"])
+def test_t1_no_address_in_an_export_leads_anywhere_else(place, address, tmp_path):
+    class Leading(FaultyServer):
+        def answer(self, request, base):
+            answer = super().answer(request, base)
+            if place == "status" and "content-location" in answer.headers:
+                return Answer(202, b"", {"content-location": address.encode()})
+            if place != "status" and isinstance(answer.body, dict) and "output" in answer.body:
+                file = {"type": "Observation", "url": address, "count": 1}
+                more = {"link": [{"relation": "next", "url": address}]} if place == "next" else {place: [file]}
+                return Answer(200, answer.body | more, answer.headers)
+            return answer
+
+    server = Leading(cohort(), token="secret-token")
+    with pytest.raises((SourceError, IncompleteDataError), match="F03 refused"):
+        pulled(server, tmp_path, credential=TOKEN)
+    assert {(one.url.scheme, one.url.host, one.url.port) for one in server.requests} == {("http", "localhost", None)}
+    assert not any(one.url.userinfo for one in server.requests)
+
+
 def test_f39_a_cut_file_is_asked_for_three_times_and_never_half_used(tmp_path):
     server = FaultyServer(cohort(), Inject("F39 reset"))
     with pytest.raises(IncompleteDataError, match=r"export output-\d{5}\.ndjson.*F39"):
