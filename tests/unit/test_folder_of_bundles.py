@@ -271,9 +271,19 @@ def test_f36_fewer_lists_of_deletions_than_declared_are_a_hole(tmp_path):
 def test_f44_an_export_of_changes_only_never_passes_for_a_full_one(tmp_path):
     write_folder(tmp_path, cohort())
     document = json.loads((tmp_path / "manifest.json").read_text())
-    document["request"] = f"{BASE}/$export?_type=Patient&_since=2026-02-01T00:00:00%2B01:00"
+    document["request"] = f"{BASE}/$export?_since=2026-02-01T00:00:00%2B01:00"
     (tmp_path / "manifest.json").write_text(json.dumps(document))
     assert holes(tmp_path)["manifest.json request"].startswith("F44")
+
+
+def test_f42_an_export_that_was_not_asked_for_consents_does_not_say_that_there_are_none(tmp_path):
+    write_folder(tmp_path, [one for one in cohort() if one["resourceType"] != "Consent"])
+    document = json.loads((tmp_path / "manifest.json").read_text())
+    for types, expected in (("Group,Patient,Observation", ["Consent"]), ("Group,Consent,Patient", [])):
+        document["request"] = f"{BASE}/$export?_type={types}"
+        (tmp_path / "manifest.json").write_text(json.dumps(document))
+        with folder_source(tmp_path).open(order(tmp_path)) as session:
+            assert [part.resource_type for part in session.parts if "not asked for" in part.hole] == expected
 
 
 @pytest.mark.parametrize("request_", [None, 5, "no address", ["x"], "https://fhir.test/$export?_since=yesterday"])

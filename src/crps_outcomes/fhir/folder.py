@@ -231,7 +231,6 @@ def opened(folder: Path, order: Order) -> FolderSession:
     for name, hole in gaps({name: look.page for name, look in looks.items() if look.page}).items():
         looks[name].hole = looks[name].hole or hole
     gone, unclear = _deleted(folder, manifest) if manifest else (frozenset[Key](), ())
-    since = _since(manifest)
     return FolderSession(
         files=tuple(files),
         looks=looks,
@@ -242,9 +241,9 @@ def opened(folder: Path, order: Order) -> FolderSession:
             *(_not_honoured(folder, manifest) if manifest else ()),
             *unclear,
             *_not_readable(folder),
-            *_too_little(since, order),
+            *_too_little(manifest, {name for look in looks.values() for name in look.types}, order),
         ),
-        since=since,
+        since=_since(manifest),
         deleted=gone.union(*(look.deleted for look in looks.values())),
         largest_bundle=largest,
     )
@@ -342,17 +341,27 @@ def _not_readable(folder: Path) -> Iterator[Part]:
             yield Part(path.name, 0, _type_in_name(path.name), hole=hole)
 
 
-def _since(manifest: _Manifest | None) -> datetime | None:
-    """From when on changes were asked for, as the manifest repeats the request; None for everything."""
+def _asked(manifest: _Manifest | None, parameter: str) -> str:
+    """A parameter of the export, as the manifest repeats the request; "" if it does not say."""
     request = manifest.request if manifest and isinstance(manifest.request, str) else ""
-    found = parse_qs(request.partition("?")[2]).get("_since", [""])[0]
-    return instant(found.replace(" ", "+"))  # a plus sign that was not escaped
+    return ",".join(parse_qs(request.partition("?")[2]).get(parameter, ()))
 
 
-def _too_little(since: datetime | None, order: Order) -> Iterator[Part]:
+def _since(manifest: _Manifest | None) -> datetime | None:
+    """From when on changes were asked for; None for everything."""
+    return instant(_asked(manifest, "_since").replace(" ", "+"))  # a plus sign that was not escaped
+
+
+def _too_little(manifest: _Manifest | None, held: Collection[str], order: Order) -> Iterator[Part]:
+    """Holes of an export that was asked for less than this pull wants: that it holds no more says nothing then."""
+    since, types = _since(manifest), _asked(manifest, "_type")
     if since and (order.since is None or since > order.since):
         hole = "F44 the export holds only what changed since an instant; an export without _since is needed"
         yield Part("manifest.json request", 0, "", hole=hole)
+    for number, name in enumerate(order.resource_types, 1):
+        if types and name not in types.split(",") and name not in held:
+            hole = "F42 the export was not asked for this type, so it is not known whether there is any"
+            yield Part("manifest.json request", number, name, hole=hole)
 
 
 # --- which files ----------------------------------------------------------------------------------------------------
@@ -521,6 +530,8 @@ def lines_in(path: Path) -> Iterator[Line]:
 def _opened(path: Path) -> pa.NativeFile:
     if not path.is_file():
         raise FileNotFoundError
+    if path.suffix in _CODECS and not path.stat().st_size:
+        raise UnpackError("cut at its very beginning")  # even nothing, packed, has some bytes
     return pa.OSFile(str(path))
 
 

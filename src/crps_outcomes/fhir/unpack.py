@@ -40,7 +40,7 @@ def blocks(packed: pa.NativeFile, codec: str | None, largest: int) -> Iterator[b
         if n_bytes > largest:
             raise UnpackError(f"larger than the {largest // MEGABYTE} MB allowed")
         if n_bytes > MEGABYTE and n_bytes > _LARGEST_RATIO * packed.tell():
-            raise UnpackError(f"unpacks to more than {_LARGEST_RATIO} times its size")
+            raise UnpackError(f"a bomb that unpacks to more than {_LARGEST_RATIO} times its size")
         yield block
 
 
@@ -54,7 +54,7 @@ def lines(unpacked: Iterable[bytes]) -> Iterator[Line]:
     for block in unpacked:
         *whole, rest = (rest + block).split(b"\n")
         if max(map(len, whole), default=0) > _LONGEST_LINE or len(rest) > _LONGEST_LINE:
-            raise UnpackError(f"a line longer than {_LONGEST_LINE // MEGABYTE} MB")
+            raise UnpackError(f"made of a line longer than {_LONGEST_LINE // MEGABYTE} MB")
         yield from (Line(line, is_ended=True) for line in whole if line.strip())
     if rest.strip():
         yield Line(rest, is_ended=False)
