@@ -1,4 +1,4 @@
-"""The command line: ``crps-outcomes demo | synthesize | check | run | pull | snapshot | faults``.
+"""The command line: ``crps-outcomes demo | synthesize | check | doctor | run | pull | snapshot | faults``.
 
 Messages and progress go to stderr; stdout ends with the folder of the run. The clock and the environment are read here
 and in ``flows/`` only.
@@ -20,6 +20,7 @@ import typer
 from crps_outcomes import faults, orchestration, progress, settings, snapshots
 from crps_outcomes.console import CODES, OutOption, home_at, stops
 from crps_outcomes.deployments import read as read_deployments
+from crps_outcomes.doctor import examine
 from crps_outcomes.params import Edition, Method, NightlyParams, parse
 from crps_outcomes.settings import TOKEN_FILE, TOKEN_HOST
 from crps_outcomes.study import load, locate
@@ -140,6 +141,19 @@ def check(study: StudyOption = None) -> None:
         names = ", ".join(deployment.name for deployment in read_deployments(root / "prefect.yaml").deployments)
         typer.echo(f"deployments: {names}")
     typer.echo(f"{root}: in order")
+
+
+@app.command(epilog="Exit codes: [bold]0[/] in order; [bold]1[/] something is wrong.")
+@stops
+def doctor(study: StudyOption = None, out: OutOption = None) -> None:
+    """Look for secrets where they do not belong, files others may read, and a scheduler open to others.
+
+    Example: [bold]crps-outcomes doctor --study my-clinic[/bold]
+    """
+    findings = examine(os.environ, settings.home(os.environ, str(out) if out else None), locate(study))
+    typer.echo("\n".join(map(str, findings)))
+    if not all(one.is_right for one in findings):
+        raise typer.Exit(1)
 
 
 @app.command(epilog=CODES)

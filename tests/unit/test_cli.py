@@ -93,6 +93,13 @@ def test_the_token_file_is_told_to_the_flow_but_is_no_parameter(flow, monkeypatc
     assert "secret.txt" not in flow.asked[0][2].model_dump_json()
 
 
+def test_the_host_of_the_token_is_told_to_the_flow_but_is_no_parameter(flow, monkeypatch):
+    monkeypatch.setenv("CRPS_OUTCOMES_TOKEN_HOST", "")
+    call("run", "--source", "https://fhir.example.org", "--accept-token-host", "login.example.org")
+    assert os.environ["CRPS_OUTCOMES_TOKEN_HOST"] == "login.example.org"
+    assert "login" not in flow.asked[0][2].model_dump_json()
+
+
 @pytest.mark.parametrize("error", [DefinitionError, SourceError, IncompleteDataError, NoPatientsError])
 def test_each_kind_of_failure_has_its_exit_code_and_one_message(flow, error):
     flow.does = error("what is wrong; what would be right")
