@@ -25,7 +25,8 @@ STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "log_
 def pull(home: Path, study: Path, source: str) -> str:
     """The digest of a complete snapshot."""
     access = {"token": settings.token(os.environ), "ca_file": settings.ca_file(os.environ)}
-    return pipeline.pull(home, study, source, access, progress.current())
+    listed = settings.patients(os.environ)
+    return pipeline.pull(home, study, source, access, progress.current(), patients=listed)
 
 
 derive = task(**STEP)(pipeline.derive)

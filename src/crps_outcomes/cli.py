@@ -26,7 +26,8 @@ from crps_outcomes.errors import EXIT_CODES, PipelineError
 from crps_outcomes.failures import translate
 from crps_outcomes.home import Home
 from crps_outcomes.params import Edition, NightlyParams, parse
-from crps_outcomes.settings import HOME, TOKEN_FILE
+from crps_outcomes.patient_list import list_for
+from crps_outcomes.settings import HOME, PATIENT_LIST, TOKEN_FILE
 from crps_outcomes.study import load, locate
 
 if TYPE_CHECKING:
@@ -163,6 +164,13 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         Path | None,
         typer.Option("--token-file", help="File with the server's bearer token, mode 600. Or set $CRPS_OUTCOMES_TOKEN."),
     ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option(
+            "--patients",
+            help=f'CSV file with the enrolled, mode 600, where the protocol\'s selector is "list". Or set ${PATIENT_LIST}.',
+        ),
+    ] = None,
     *,
     verbose: VerboseOption = False,
 ) -> None:
@@ -175,8 +183,11 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     home = _home(out)
     folders = {"study": str(study.resolve()) if study else None, "home": str(home.root)}
     params = parse(NightlyParams, {**wanted, **folders})
-    settings.study(params)
-    _offer(token_file)
+    selector = load(settings.study(params)).protocol.enrolment.selector
+    _offer(TOKEN_FILE, token_file)
+    _offer(PATIENT_LIST, patients)
+    settings.token(os.environ)  # refuses a file that is not there, or that others may read, before anything starts
+    list_for(selector, settings.patients(os.environ))
     with _prefect(home, is_verbose=verbose) as ready, progress.shown():
         runs = _report(params, ready)
     _show(runs)
@@ -219,11 +230,10 @@ def _synthesize(patients: int, seed: int, folder: Path, study: Study) -> _Cohort
     return _Cohort(folder, options.ends_on.isoformat())
 
 
-def _offer(token_file: Path | None) -> None:
-    """Tell the flow where the token is; it is never a parameter, because parameters are stored."""
-    if token_file is not None:
-        os.environ[TOKEN_FILE] = str(token_file.resolve())
-    settings.token(os.environ)  # refuses a file that is not there, or that others may read, before anything starts
+def _offer(variable: str, file: Path | None) -> None:
+    """Tell the flow where a private file is; that is never a parameter, because parameters are stored."""
+    if file is not None:
+        os.environ[variable] = str(file.resolve())
 
 
 def _summary(study: Study) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
-from crps_outcomes import sections
+from crps_outcomes import patient_list, sections
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.fhir import auth
 from crps_outcomes.study import load, locate
@@ -25,6 +25,7 @@ HOME = "CRPS_OUTCOMES_HOME"  # folder below which all is written; without it, bu
 SOURCE = "CRPS_OUTCOMES_SOURCE"  # address or folder that a scheduled run pulls from
 TOKEN = "CRPS_OUTCOMES_TOKEN"  # noqa: S105 - the name of a variable: the server's bearer token
 TOKEN_FILE = "CRPS_OUTCOMES_TOKEN_FILE"  # noqa: S105 - the name of a variable: a file, mode 0600, with the token
+PATIENT_LIST = patient_list.VARIABLE  # file, mode 0600, with the enrolled, where the protocol's selector is "list"
 CA_FILE = "CRPS_OUTCOMES_CA_FILE"  # certificates to trust beside the system's, for a hospital's own authority
 
 
@@ -102,3 +103,8 @@ def ca_file(environment: Mapping[str, str]) -> Path | None:
     if path is not None and not path.is_file():
         raise DefinitionError(f"{CA_FILE}: {path} is not a file; it should hold certificates in PEM form")
     return path
+
+
+def patients(environment: Mapping[str, str]) -> Path | None:
+    """The file with the list of the enrolled, if there is one; `patient_list` judges it."""
+    return Path(environment[PATIENT_LIST]) if environment.get(PATIENT_LIST) else None

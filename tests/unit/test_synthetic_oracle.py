@@ -41,11 +41,11 @@ class Read:
         self.held = {}
         for name, raw in lines:
             self.held.setdefault(name, []).append(fhir.decode(name, raw))
-        self.enrolled = self.enrolment("group").enrolled
+        self.enrolled, records = self.enrolment("group").enrolled, self.enrolment("group").records
         wanted = {*study.protocol.pull.resource_types, "Medication"} - {"Consent"}
         screened = screen(
             [line for line in lines if line[0] in wanted],
-            self.enrolled,
+            records,
             as_of=options.ends_on,
             timezone=study.protocol.timezone,
             verdicts=Nothing(),

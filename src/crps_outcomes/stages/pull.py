@@ -11,17 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from crps_outcomes import resources as fhir
-from crps_outcomes.enrolment import SELECTOR_TYPES, Enrolment, Listed, cohort, enrol, listed
+from crps_outcomes.enrolment import SELECTOR_TYPES, Enrolment, Listed, cohort, enrol, listed, traces
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError
-from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Part, Query, Unreadable
+from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Part, Query, Unreadable, read_item
 from crps_outcomes.home import write_private
 from crps_outcomes.ledger import Account, account, complaint, ledger_table, merged, with_hole
+from crps_outcomes.merges import concerned, directory_of, merge_links, token
+from crps_outcomes.patient_list import list_as_group
 from crps_outcomes.rejections import Rejection, rejection_table
 from crps_outcomes.snapshot import Completeness, Origin, Snapshot, write_snapshot
 from crps_outcomes.state import Records
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from crps_outcomes.definitions import Protocol
     from crps_outcomes.fhir.source import Session, Source
     from crps_outcomes.home import Home
+    from crps_outcomes.patient_list import ListedPatient
     from crps_outcomes.progress import Tell
 
 Keep = Callable[[Item], bool]
@@ -64,10 +67,17 @@ class Pulled:
     enrolment: Enrolment
 
 
-def pull(source: Source, protocol: Protocol, home: Home, *, progress: Tell = _say_nothing) -> Pulled:
+def pull(
+    source: Source,
+    protocol: Protocol,
+    home: Home,
+    *,
+    patients: Sequence[ListedPatient] = (),
+    progress: Tell = _say_nothing,
+) -> Pulled:
     """Take a complete snapshot from a source, or none.
 
-    The ledger is written below ``home.pulls`` in any case, as soon as the source has answered at all.
+    ``patients`` is the list of the enrolled where the protocol's selector is "list". The ledger is written below ``home.pulls`` in any case, as soon as the source has answered at all.
 
     Raises:
         SourceError: the source cannot be reached, refuses, or does not know a resource type.
@@ -75,7 +85,7 @@ def pull(source: Source, protocol: Protocol, home: Home, *, progress: Tell = _sa
         NoPatientsError: the selector names nobody who counts.
     """
     with source.open(wanted_types(protocol), protocol.pull) as session:
-        taken, people, enrolment = _take(session, protocol, progress)
+        taken, people, enrolment = _take(session, protocol, patients, progress)
         origin = _origin(source, session, protocol, taken)
     ledger = ledger_table(taken.rows)
     folder = _pull_folder(home, origin)
@@ -95,18 +105,21 @@ def pull(source: Source, protocol: Protocol, home: Home, *, progress: Tell = _sa
 
 def wanted_types(protocol: Protocol) -> tuple[str, ...]:
     """The resource types the source must know: the selector's, and those the study folder names."""
-    selector = SELECTOR_TYPES[protocol.enrolment.selector]
-    return tuple(dict.fromkeys((*selector, "Patient", *protocol.pull.resource_types)))
+    asked = () if protocol.enrolment.selector == "list" else SELECTOR_TYPES[protocol.enrolment.selector]
+    return tuple(dict.fromkeys((*asked, "Patient", *protocol.pull.resource_types)))
 
 
-def _take(session: Session, protocol: Protocol, progress: Tell) -> tuple[Account, Listed, Enrolment | None]:
+def _take(
+    session: Session, protocol: Protocol, patients: Sequence[ListedPatient], progress: Tell
+) -> tuple[Account, Listed, Enrolment | None]:
     """Everything, in five steps; a hole in what decides who is enrolled ends it, later holes are gathered."""
     day = date.fromisoformat(_local_day(session.pulled_at, protocol))
     cohort_ = account(_decisive(session.parts, protocol), _nothing)
     if not cohort_.has_holes:
-        cohort_ = merged([cohort_, _take_cohort(session, protocol, progress)])
+        given = _given(patients) if protocol.enrolment.selector == "list" else _take_cohort(session, protocol, progress)
+        cohort_ = merged([cohort_, given])
     people = listed(_decoded(cohort_), protocol, as_of=day)
-    if cohort_.has_holes or not people.active:
+    if cohort_.has_holes or not (people.active or people.active_identifiers):
         return cohort_, people, None
     persons, enrolment = _take_people(session, protocol, cohort_, people, progress)
     if persons.has_holes or not enrolment.enrolled:
@@ -114,6 +127,12 @@ def _take(session: Session, protocol: Protocol, progress: Tell) -> tuple[Account
     clinical = _take_clinical(session, protocol, enrolment, progress)
     medications = _take_medications(session, protocol, clinical, progress)
     return merged([cohort_, persons, clinical, medications]), people, enrolment
+
+
+def _given(patients: Sequence[ListedPatient]) -> Account:
+    """The Group that a patient list becomes, as if the source had held it."""
+    group = _item(list_as_group(patients))
+    return account([Part("patient-list", 0, "Group", declared=1, items=(group,), is_verified=True)], lambda _: True)
 
 
 def _take_cohort(session: Session, protocol: Protocol, progress: Tell) -> Account:
@@ -130,26 +149,67 @@ def _take_cohort(session: Session, protocol: Protocol, progress: Tell) -> Accoun
 def _take_people(
     session: Session, protocol: Protocol, cohort_: Account, people: Listed, progress: Tell
 ) -> tuple[Account, Enrolment]:
-    """Patients and Consents of the people listed; kept are all their Consents, but Patients only of the enrolled."""
+    """Patients and Consents of the people listed, and of every record merged with theirs.
+
+    Kept are all their Consents, and the Patients of the enrolled; of the others, how they were joined (`traces`).
+    """
     day = date.fromisoformat(_local_day(session.pulled_at, protocol))
-    wanted = frozenset(people.active)
     queries = [Query("Patient", "_id", people.active)]
+    parts = _arrived(session, protocol, queries, lambda item: _may_concern(item, people), progress)
+    patients = account(parts, lambda item: _may_concern(item, people))
+    wanted = concerned(_patients_in(patients), people.active, people.active_identifiers)
+    directory = directory_of([one for one in _patients_in(patients) if one.id in wanted])
+
+    def keep(item: Item) -> bool:
+        return item.id in wanted if _is_patient(item) else directory.record(_patient_of(item)) in wanted
+
     if "Consent" in protocol.pull.resource_types:
-        queries.append(Query("Consent", "patient", people.active))
-    parts = _arrived(session, protocol, queries, lambda item: _person(item) in wanted, progress)
-    everybody = account(parts, lambda item: _person(item) in wanted)
-    enrolment = enrol(_decoded(merged([cohort_, everybody])), protocol, as_of=day)
-    kept = account(parts, lambda item: _person(item) in (enrolment.enrolled if _is_patient(item) else wanted))
-    return kept, enrolment
+        parts += _arrived(session, protocol, [Query("Consent", "patient", tuple(sorted(wanted)))], keep, progress)
+    held = _decoded(merged([cohort_, account(parts, keep)]))
+    enrolment = enrol(held, protocol, as_of=day)
+    left = {name: _item(trace) for name, trace in traces(held, protocol, enrolment).items()}
+    parts = [replace(part, items=tuple(_traced(item, left) for item in part.items)) for part in parts]
+    patients_kept = {*enrolment.records, *left}
+    return account(parts, lambda item: item.id in patients_kept if _is_patient(item) else keep(item)), enrolment
+
+
+def _patients_in(found: Account) -> list[Any]:
+    return _decoded(found).get("Patient", [])
+
+
+def _may_concern(item: Item, people: Listed) -> bool:
+    """A Patient whom the list names, or who is merged with somebody."""
+    patient = cast("fhir.Patient", fhir.decode("Patient", item.body))
+    names = {token(one) for one in patient.identifier}
+    return item.id in people.active or any(merge_links(patient)) or not names.isdisjoint(people.active_identifiers)
+
+
+def _patient_of(item: Item) -> fhir.Reference:
+    return cast("fhir.Consent", fhir.decode("Consent", item.body)).patient
+
+
+def _item(resource: dict[str, Any]) -> Item:
+    item = read_item(msgspec.json.encode(resource))
+    assert isinstance(item, Item)
+    return item
+
+
+def _traced(item: Item, left: dict[str, Item]) -> Item:
+    """A Patient who does not count, without anything about them; the version stays, so that the newest is kept."""
+    if not _is_patient(item) or item.id not in left:
+        return item
+    return replace(left[item.id], last_updated=item.last_updated, version_id=item.version_id)
+
+
 
 
 def _take_clinical(session: Session, protocol: Protocol, enrolment: Enrolment, progress: Tell) -> Account:
     """Everything else the study folder names, of the enrolled people; what names nobody is told, not kept."""
     done = {*SELECTOR_TYPES[protocol.enrolment.selector], "Patient", "Consent", "Medication"}
     names = [name for name in dict.fromkeys(protocol.pull.resource_types) if name not in done]
-    queries = [Query(name, "patient", tuple(enrolment.enrolled)) for name in names]
-    parts = _arrived(session, protocol, queries, lambda item: item.subject_id in enrolment.enrolled, progress)
-    found = account(parts, lambda item: item.subject_id in enrolment.enrolled)
+    queries = [Query(name, "patient", tuple(enrolment.records)) for name in names]
+    parts = _arrived(session, protocol, queries, lambda item: item.subject_id in enrolment.records, progress)
+    found = account(parts, lambda item: item.subject_id in enrolment.records)
     homeless = {item.ref for part in parts for item in part.items if not item.subject_id}
     refused = (Rejection(ref, "subject-missing") for ref in sorted(homeless))
     return replace(found, rejections=(*found.rejections, *refused))
@@ -241,10 +301,6 @@ def _selector_filter(protocol: Protocol) -> tuple[Filter, str]:
     return filters[rule.selector]
 
 
-def _person(item: Item) -> str:
-    return item.id if _is_patient(item) else item.subject_id
-
-
 def _is_patient(item: Item) -> bool:
     return item.resource_type == "Patient"
 
@@ -293,11 +349,11 @@ def _pull_folder(home: Home, origin: Origin) -> Path:
 
 
 def _nobody(people: Listed, enrolment: Enrolment | None, selector: str) -> str:
-    n_listed = len(people.people) + people.n_unresolved
     if enrolment is None:
-        return f"no enrolled patients: the {selector} selector lists {n_listed} and none of them is active"
+        return f"no enrolled patients: the {selector} selector lists {people.n} and none of them is active"
     return (
         f"no enrolled patients: of {enrolment.n_listed} listed by the {selector} selector {enrolment.n_inactive} are "
-        f"inactive, {enrolment.n_consent_revoked} withdrew consent, {enrolment.n_dangling} have no Patient resource, "
-        f"and {enrolment.n_unresolved} cannot be resolved"
+        f"inactive, {enrolment.n_consent_revoked} withdrew consent, of {enrolment.n_consent_expired} it has expired, "
+        f"{enrolment.n_merged} are merged into another record, {enrolment.n_dangling} have no Patient resource, and "
+        f"{enrolment.n_unresolved} cannot be resolved"
     )
