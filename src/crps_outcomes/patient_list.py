@@ -27,7 +27,7 @@ VARIABLE = "CRPS_OUTCOMES_PATIENT_LIST"  # of the environment: the file with the
 COLUMNS = ("patient", "system", "value", "from", "until")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_SEARCHABLE = re.compile(r"[!-{}~]+(?: [!-{}~]+)*")  # printable ASCII without |, which parts system and value in a query
+_SEARCHABLE = re.compile(r"[!-{}~]+(?: [!-{}~]+)*")  # no "|", which parts system and value in a query
 
 
 class ListedPatient(NamedTuple):
@@ -104,7 +104,7 @@ def _read(text: str, where: str) -> Iterator[ListedPatient]:
         for line in reader:
             yield _row(line, f"{where}: line {reader.line_num}")
     except csv.Error:
-        problem = f"{where}: line {reader.line_num}: not CSV; check its quotation marks"
+        problem = f"{where}: line {reader.reader.line_num}: not CSV; check its quotation marks"
     else:
         return
     raise DefinitionError(problem)

@@ -69,7 +69,9 @@ SAID = {
 
 def of_another_cohort(resources):
     """The same memberships of the same people in a study that is not this one."""
-    text = json.dumps(resources).replace(RULE.group_identifier.split("|")[1], "another").replace("patient-list", "another")
+    text = (
+        json.dumps(resources).replace(RULE.group_identifier.split("|")[1], "another").replace("patient-list", "another")
+    )
     return json.loads(text.replace("ResearchStudy/s", "ResearchStudy/other-s"), object_hook=_renamed)
 
 
@@ -137,8 +139,6 @@ def test_a_member_that_names_no_patient_is_unresolved(entity):
 def test_two_groups_where_one_was_declared_are_refused():
     with pytest.raises(SourceError, match="2 Groups"):
         enrolled(group(member("a")), group(member("b")) | {"id": "second"})
-
-
 
 
 # --- participation: status and period together -----------------------------------------------------------------------
@@ -221,7 +221,11 @@ def test_an_id_and_an_identifier_of_one_patient_are_one_entry():
 
 
 def test_before_the_patients_are_there_the_list_says_whom_to_ask_for():
-    found = listed(structs(group(by_identifier(), by_identifier(value="9") | {"inactive": True}, member("a"))), protocol(), as_of=DAY)
+    found = listed(
+        structs(group(by_identifier(), by_identifier(value="9") | {"inactive": True}, member("a"))),
+        protocol(),
+        as_of=DAY,
+    )
     assert (found.active, found.active_identifiers) == (("a",), ("https://example.org/mrn|77",))
 
 
@@ -258,7 +262,9 @@ def test_a_person_whose_surviving_record_the_source_lacks_is_dangling():
 
 def test_what_is_kept_of_the_others_says_how_they_were_joined_and_nothing_else():
     old = merged("old", "new", identifier=[MRN, {"system": "https://example.org/ssn", "value": "1"}], gender="female")
-    new = resource("Patient", "new", link=[{"other": to("old"), "type": "replaces"}, {"other": to("x"), "type": "seealso"}])
+    new = resource(
+        "Patient", "new", link=[{"other": to("old"), "type": "replaces"}, {"other": to("x"), "type": "seealso"}]
+    )
     held = structs(group(by_identifier(), member("b")), old, new, *people("b"), consent("new", status="rejected"))
     found = enrol(held, protocol(), as_of=DAY)
     kept = traces(held, protocol(), found)

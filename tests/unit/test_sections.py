@@ -212,6 +212,13 @@ def test_the_release_edition_prints_no_small_count_and_no_mark_of_a_person():
     assert "Thin lines: one person" not in sections["pain"].figures["course"].svg
 
 
+def test_the_release_edition_says_in_general_why_people_listed_are_not_enrolled():
+    named, general = (releasable(64, edition).counts.set_index("step")["reason"]["listed"] for edition in EDITIONS)
+    assert named == "membership not active 2, consent refused or withdrawn 1, not at the source 1"
+    assert not any(character.isdigit() for character in general)
+    assert "not at the source" not in general
+
+
 def test_the_release_edition_prints_no_number_of_a_hidden_row():
     rows, marked = releasable().estimates, releasable(64, "release").estimates
     shares = rows[(rows["unit"] == "%") & rows["lower"].notna() & (rows["k"] > 0)]

@@ -22,7 +22,7 @@ from crps_outcomes.errors import IncompleteDataError, NoPatientsError
 from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Part, Query, Unreadable, read_item
 from crps_outcomes.home import write_private
 from crps_outcomes.ledger import Account, account, complaint, ledger_table, merged, with_hole
-from crps_outcomes.merges import concerned, directory_of, merge_links, token
+from crps_outcomes.merges import concerned, directory_of
 from crps_outcomes.patient_list import list_as_group
 from crps_outcomes.rejections import Rejection, rejection_table
 from crps_outcomes.snapshot import Completeness, Origin, Snapshot, write_snapshot
@@ -155,10 +155,10 @@ def _take_people(
     """
     day = date.fromisoformat(_local_day(session.pulled_at, protocol))
     queries = [Query("Patient", "_id", people.active)]
-    parts = _arrived(session, protocol, queries, lambda item: _may_concern(item, people), progress)
-    patients = account(parts, lambda item: _may_concern(item, people))
-    wanted = concerned(_patients_in(patients), people.active, people.active_identifiers)
-    directory = directory_of([one for one in _patients_in(patients) if one.id in wanted])
+    parts = _arrived(session, protocol, queries, _is_patient, progress)  # any may be the survivor of somebody listed
+    patients = _patients_in(account(parts, _is_patient))
+    wanted = concerned(patients, people.active, people.active_identifiers)
+    directory = directory_of([one for one in patients if one.id in wanted])
 
     def keep(item: Item) -> bool:
         return item.id in wanted if _is_patient(item) else directory.record(_patient_of(item)) in wanted
@@ -177,13 +177,6 @@ def _patients_in(found: Account) -> list[Any]:
     return _decoded(found).get("Patient", [])
 
 
-def _may_concern(item: Item, people: Listed) -> bool:
-    """A Patient whom the list names, or who is merged with somebody."""
-    patient = cast("fhir.Patient", fhir.decode("Patient", item.body))
-    names = {token(one) for one in patient.identifier}
-    return item.id in people.active or any(merge_links(patient)) or not names.isdisjoint(people.active_identifiers)
-
-
 def _patient_of(item: Item) -> fhir.Reference:
     return cast("fhir.Consent", fhir.decode("Consent", item.body)).patient
 
@@ -199,8 +192,6 @@ def _traced(item: Item, left: dict[str, Item]) -> Item:
     if not _is_patient(item) or item.id not in left:
         return item
     return replace(left[item.id], last_updated=item.last_updated, version_id=item.version_id)
-
-
 
 
 def _take_clinical(session: Session, protocol: Protocol, enrolment: Enrolment, progress: Tell) -> Account:
