@@ -60,7 +60,7 @@ def tables(n: int = 64, seed: int = SEED) -> Tables:
 
 @cache
 def analysis(n: int = 64) -> Analysis:
-    reasons = {"membership not active": 2, "consent refused or withdrawn": 1, "consent expired": 0, "not at the source": 1}
+    reasons = {"membership not active": 12, "consent refused or withdrawn": 3, "consent expired": 0, "not at the source": 1}
     return analyse(tables(n), the_study(), as_of=AS_OF, not_enrolled=reasons)
 
 

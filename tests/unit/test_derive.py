@@ -55,13 +55,14 @@ def test_the_number_of_partitions_leaves_no_trace(tmp_path):
 
 def test_a_person_with_a_merged_record_gives_the_same_tables_as_with_one(tmp_path):
     whole = generate(Options(patients=12, seed=4), STUDY)
-    merged = with_a_merged_record(whole, "crps-000001", "old-record")
+    merged = with_a_merged_record(whole, "crps-000001", "record-of-old")
+    assert derive.partition_of("crps-000001", 3) != derive.partition_of("record-of-old", 3)
     expected, found = (derived(one, tmp_path / name, partitions=3) for name, one in (("one", whole), ("two", merged)))
-    assert {"crps-000001", "old-record"} & set(expected.observations["subject_id"]) == {"crps-000001"}
+    assert {"crps-000001", "record-of-old"} & set(expected.observations["subject_id"]) == {"crps-000001"}
     for name in ("subjects", "doses", "observations", "events", "outcomes"):
         pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name))
     refused = found.rejections[~found.rejections["resource_ref"].isin(expected.rejections["resource_ref"])]
-    assert refused[["resource_ref", "rule"]].to_numpy().tolist() == [["Patient/old-record", "merged-record"]]
+    assert refused[["resource_ref", "rule"]].to_numpy().tolist() == [["Patient/record-of-old", "merged-record"]]
 
 
 def with_a_merged_record(cohort: Cohort, survivor: str, old: str) -> Cohort:
