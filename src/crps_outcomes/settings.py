@@ -40,8 +40,7 @@ PATIENT_LIST = patient_list.VARIABLE  # file, mode 0600, with the enrolled, wher
 CA_FILE = "CRPS_OUTCOMES_CA_FILE"  # certificates to trust beside the system's, for a hospital's own authority
 ALLOWED_ORIGINS = "CRPS_OUTCOMES_ALLOWED_ORIGINS"  # where else pages and files may be, without the token; by spaces
 
-#: Variables that hold a secret themselves, and those that name a file with one.
-SECRETS = (TOKEN, BASIC_PASSWORD)
+#: Variables that name a file with a secret.
 SECRET_FILES = (TOKEN_FILE, BASIC_PASSWORD_FILE, SMART_KEY_FILE)
 #: Each is a way to sign in; at most one may be set.
 _WAYS = (TOKEN, TOKEN_FILE, TOKEN_BLOCK, BASIC_USER, SMART_CLIENT_ID)

@@ -101,6 +101,12 @@ def test_asking_fails_only_when_no_whole_answer_comes():
         client.ask("DELETE", client.address("job"))
 
 
+@pytest.mark.parametrize("status", [201, 202, 204, 206, 304])
+def test_only_a_plain_200_is_a_page(status):
+    with connected(Script(Answer(status, {}))) as client, pytest.raises(FaultError, match="F22"):
+        client.get(client.address("Patient"), bytes)
+
+
 # --- files ----------------------------------------------------------------------------------------------------------
 
 ROWS = b"".join(b'{"id":"%s"}\n' % sha256(b"%d" % number).hexdigest().encode() for number in range(30_000))
