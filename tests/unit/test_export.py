@@ -148,8 +148,8 @@ ONCE = [
 
 @pytest.mark.parametrize(("fault", "at"), ONCE)
 def test_what_goes_wrong_once_is_recovered_from(fault, at, tmp_path, digest):
-    server = FaultyServer(cohort(), Inject(fault, at=at, times=1))
-    found = pulled(server, tmp_path, credential=TOKEN) if fault == "F18" else pulled(server, tmp_path)
+    server = FaultyServer(cohort(), Inject(fault, at=at, times=1), token="secret-token")
+    found = pulled(server, tmp_path, credential=TOKEN)
     assert (found.snapshot.digest, found.state) == (digest, "complete")
 
 
