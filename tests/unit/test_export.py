@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from small_cohort import KEPT, cohort, counts, observation, order, protocol, selecting, write_folder
+from small_cohort import KEPT, cohort, counts, member, observation, order, protocol, selecting, write_folder
 
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError, PipelineError, SourceError
 from crps_outcomes.fhir import export_source, folder_source, open_source
@@ -473,3 +473,45 @@ def test_t37_names_that_a_server_writes_name_no_file(tmp_path):
     written = {path.name for path in (tmp_path / "home").rglob("*") if path.parent.name.startswith("files-")}
     assert all(re.fullmatch(r"(output|error|deleted)-\d{5}\.ndjson|manifest\.json", name) for name in written)
     assert {path for path in tmp_path.parent.rglob("*") if tmp_path not in path.parents} == before
+
+
+# --- two nights -----------------------------------------------------------------------------------------------------
+
+NIGHTS = [datetime(2026, 3, day, 12, tzinfo=UTC) for day in (1, 2)]
+
+
+def changed(one, **elements):
+    return one | {"meta": {"versionId": "2", "lastUpdated": "2026-03-02T01:00:00Z"}} | elements
+
+
+@pytest.mark.parametrize("level", ["system", "patient", "group"])
+def test_a_second_night_brings_only_changes_and_ends_in_the_snapshot_of_a_whole_pull(level, tmp_path):
+    people = [one for one in cohort() if one.get("id") != "consent-e"]
+    people[0] = people[0] | {
+        "member": [one for one in people[0]["member"] if one["entity"].get("reference") != "Patient/f"]
+    }
+    server = FaultyServer(people, now=lambda: night)
+    for night in NIGHTS:
+        if night == NIGHTS[1]:
+            server.put(changed(observation("a-1", "a", 9)))
+            server.put(changed(observation("new", "b", 1)))
+            server.delete("Observation", "c-1")
+        found = pulled(server, tmp_path / "nightly", level=level)
+    assert found.snapshot.digest == pulled(server, tmp_path / "whole", level=level).snapshot.digest
+    asked = [one.url.params.get("_since", "") for one in kick_offs(server)]
+    assert (len(asked), asked[0], asked[2], asked[1] != "") == (3, "", "", True)
+
+
+@pytest.mark.parametrize("level", ["system", "group"])
+def test_f44_who_joins_is_exported_with_everything_that_was_there_before(level, tmp_path):
+    people = cohort()
+    people[0] = people[0] | {
+        "member": [one for one in people[0]["member"] if one["entity"].get("reference") != "Patient/f"]
+    }
+    server = FaultyServer(people, Inject("F44"), now=lambda: night)
+    for night in NIGHTS:
+        if night == NIGHTS[1]:
+            server.put(changed(people[0], member=[*people[0]["member"], member("x")]))
+        found = pulled(server, tmp_path / "nightly", level=level)
+    assert found.snapshot.digest == pulled(server, tmp_path / "whole", level=level).snapshot.digest
+    assert counts(found)["Patient"] == KEPT["Patient"] + 1
