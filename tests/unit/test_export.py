@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from datetime import UTC, datetime
+from itertools import count
 
 import httpx
 import pytest
 from small_cohort import KEPT, cohort, counts, member, observation, order, protocol, selecting, write_folder
 
+from crps_outcomes import home
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError, PipelineError, SourceError
 from crps_outcomes.fhir import export_source, folder_source, open_source
 from crps_outcomes.fhir.auth import bearer_from_variable
 from crps_outcomes.fhir.client import Surroundings
-from crps_outcomes.home import Home
+from crps_outcomes.fhir.folder import lines_in
+from crps_outcomes.home import Home, private_folder
 from crps_outcomes.stages.pull import pull
 from faulty_server import BASE, PARAMETERS, FaultyServer, Inject, listening
 from faulty_server.answers import Answer
@@ -397,10 +402,10 @@ def test_a_pull_killed_at_any_request_goes_on_and_downloads_no_file_twice(tmp_pa
     whole = FaultyServer(cohort())
     pulled(whole, tmp_path / "whole")
     for at in range(1, len(whole.requests)):
-        server, home = FaultyServer(cohort()), tmp_path / str(at)
+        server, place = FaultyServer(cohort()), tmp_path / str(at)
         with pytest.raises(Killed):
-            pulled(Dying(server, at), home)
-        assert pulled(server, home).snapshot.digest == digest
+            pulled(Dying(server, at), place)
+        assert pulled(server, place).snapshot.digest == digest
         files = [one.url.path for one in server.requests if "/bulkfiles/" in one.url.path]
         assert len(kick_offs(server)) <= 2
         if len(kick_offs(server)) == 1:
@@ -442,6 +447,40 @@ def test_an_export_of_something_else_or_of_long_ago_is_not_gone_on_with(change, 
         job.write_text(re.sub(r'"started_at":"[^"]*"', '"started_at":"2026-02-01T00:00:00Z"', job.read_text()))
     opened(server, later)
     assert len(kick_offs(server)) == 2
+
+
+def lines_of(session):
+    return sorted(line.text for file in session.folder.files for line in lines_in(file.path))
+
+
+@pytest.mark.parametrize(
+    "failure", [Killed(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken")], ids=["kill", "full", "broken"]
+)
+def test_t23_t24_whichever_write_rename_or_sync_fails_the_next_export_is_whole(failure, tmp_path, monkeypatch):
+    whole = lines_of(opened(FaultyServer(cohort()), order(private_folder(tmp_path / "whole"))))
+    for nth in range(1, 1000):
+        server, left = FaultyServer(cohort()), count(nth, -1)
+
+        def failing(real, left=left):
+            def called(*args, **more):
+                if next(left) == 1:
+                    raise failure
+                return real(*args, **more)
+
+            return called
+
+        place = private_folder(tmp_path / str(nth))
+        with monkeypatch.context() as patch:
+            for name in ("write", "rename", "fsync"):
+                patch.setattr(home.os, name, failing(getattr(os, name)))
+            try:
+                opened(server, order(place))
+                break
+            except (Killed, OSError):
+                pass
+        again = opened(server, order(place))
+        assert (lines_of(again), [part.hole for part in again.parts if part.hole]) == (whole, [])
+    assert nth > 50
 
 
 def test_an_export_with_a_hole_is_made_anew_the_next_time(tmp_path, digest):
