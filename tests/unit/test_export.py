@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from datetime import UTC, datetime
+from itertools import count
 
 import httpx
 import pytest
-from small_cohort import KEPT, cohort, counts, observation, order, protocol, selecting, write_folder
+from small_cohort import KEPT, cohort, counts, member, observation, order, protocol, selecting, write_folder
 
+from crps_outcomes import home
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError, PipelineError, SourceError
 from crps_outcomes.fhir import export_source, folder_source, open_source
 from crps_outcomes.fhir.auth import bearer_from_variable
 from crps_outcomes.fhir.client import Surroundings
-from crps_outcomes.home import Home
+from crps_outcomes.fhir.folder import lines_in
+from crps_outcomes.home import Home, private_folder
 from crps_outcomes.stages.pull import pull
 from faulty_server import BASE, PARAMETERS, FaultyServer, Inject, listening
 from faulty_server.answers import Answer
@@ -148,8 +153,8 @@ ONCE = [
 
 @pytest.mark.parametrize(("fault", "at"), ONCE)
 def test_what_goes_wrong_once_is_recovered_from(fault, at, tmp_path, digest):
-    server = FaultyServer(cohort(), Inject(fault, at=at, times=1))
-    found = pulled(server, tmp_path, credential=TOKEN) if fault == "F18" else pulled(server, tmp_path)
+    server = FaultyServer(cohort(), Inject(fault, at=at, times=1), token="secret-token")
+    found = pulled(server, tmp_path, credential=TOKEN)
     assert (found.snapshot.digest, found.state) == (digest, "complete")
 
 
@@ -397,10 +402,10 @@ def test_a_pull_killed_at_any_request_goes_on_and_downloads_no_file_twice(tmp_pa
     whole = FaultyServer(cohort())
     pulled(whole, tmp_path / "whole")
     for at in range(1, len(whole.requests)):
-        server, home = FaultyServer(cohort()), tmp_path / str(at)
+        server, place = FaultyServer(cohort()), tmp_path / str(at)
         with pytest.raises(Killed):
-            pulled(Dying(server, at), home)
-        assert pulled(server, home).snapshot.digest == digest
+            pulled(Dying(server, at), place)
+        assert pulled(server, place).snapshot.digest == digest
         files = [one.url.path for one in server.requests if "/bulkfiles/" in one.url.path]
         assert len(kick_offs(server)) <= 2
         if len(kick_offs(server)) == 1:
@@ -444,6 +449,40 @@ def test_an_export_of_something_else_or_of_long_ago_is_not_gone_on_with(change, 
     assert len(kick_offs(server)) == 2
 
 
+def lines_of(session):
+    return sorted(line.text for file in session.folder.files for line in lines_in(file.path))
+
+
+@pytest.mark.parametrize(
+    "failure", [Killed(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken")], ids=["kill", "full", "broken"]
+)
+def test_t23_t24_whichever_write_rename_or_sync_fails_the_next_export_is_whole(failure, tmp_path, monkeypatch):
+    whole = lines_of(opened(FaultyServer(cohort()), order(private_folder(tmp_path / "whole"))))
+    for nth in range(1, 1000):
+        server, left = FaultyServer(cohort()), count(nth, -1)
+
+        def failing(real, left=left):
+            def called(*args, **more):
+                if next(left) == 1:
+                    raise failure
+                return real(*args, **more)
+
+            return called
+
+        place = private_folder(tmp_path / str(nth))
+        with monkeypatch.context() as patch:
+            for name in ("write", "rename", "fsync"):
+                patch.setattr(home.os, name, failing(getattr(os, name)))
+            try:
+                opened(server, order(place))
+                break
+            except (Killed, OSError):
+                pass
+        again = opened(server, order(place))
+        assert (lines_of(again), [part.hole for part in again.parts if part.hole]) == (whole, [])
+    assert nth > 50
+
+
 def test_an_export_with_a_hole_is_made_anew_the_next_time(tmp_path, digest):
     server = FaultyServer(cohort(), Inject("F36 short", times=1))
     with pytest.raises(IncompleteDataError):
@@ -473,3 +512,45 @@ def test_t37_names_that_a_server_writes_name_no_file(tmp_path):
     written = {path.name for path in (tmp_path / "home").rglob("*") if path.parent.name.startswith("files-")}
     assert all(re.fullmatch(r"(output|error|deleted)-\d{5}\.ndjson|manifest\.json", name) for name in written)
     assert {path for path in tmp_path.parent.rglob("*") if tmp_path not in path.parents} == before
+
+
+# --- two nights -----------------------------------------------------------------------------------------------------
+
+NIGHTS = [datetime(2026, 3, day, 12, tzinfo=UTC) for day in (1, 2)]
+
+
+def changed(one, **elements):
+    return one | {"meta": {"versionId": "2", "lastUpdated": "2026-03-02T01:00:00Z"}} | elements
+
+
+@pytest.mark.parametrize("level", ["system", "patient", "group"])
+def test_a_second_night_brings_only_changes_and_ends_in_the_snapshot_of_a_whole_pull(level, tmp_path):
+    people = [one for one in cohort() if one.get("id") != "consent-e"]
+    people[0] = people[0] | {
+        "member": [one for one in people[0]["member"] if one["entity"].get("reference") != "Patient/f"]
+    }
+    server = FaultyServer(people, now=lambda: night)
+    for night in NIGHTS:
+        if night == NIGHTS[1]:
+            server.put(changed(observation("a-1", "a", 9)))
+            server.put(changed(observation("new", "b", 1)))
+            server.delete("Observation", "c-1")
+        found = pulled(server, tmp_path / "nightly", level=level)
+    assert found.snapshot.digest == pulled(server, tmp_path / "whole", level=level).snapshot.digest
+    asked = [one.url.params.get("_since", "") for one in kick_offs(server)]
+    assert (len(asked), asked[0], asked[2], asked[1] != "") == (3, "", "", True)
+
+
+@pytest.mark.parametrize("level", ["system", "group"])
+def test_f44_who_joins_is_exported_with_everything_that_was_there_before(level, tmp_path):
+    people = cohort()
+    people[0] = people[0] | {
+        "member": [one for one in people[0]["member"] if one["entity"].get("reference") != "Patient/f"]
+    }
+    server = FaultyServer(people, Inject("F44"), now=lambda: night)
+    for night in NIGHTS:
+        if night == NIGHTS[1]:
+            server.put(changed(people[0], member=[*people[0]["member"], member("x")]))
+        found = pulled(server, tmp_path / "nightly", level=level)
+    assert found.snapshot.digest == pulled(server, tmp_path / "whole", level=level).snapshot.digest
+    assert counts(found)["Patient"] == KEPT["Patient"] + 1

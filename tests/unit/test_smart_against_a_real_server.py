@@ -14,7 +14,7 @@ from small_cohort import KEPT, TYPES, cohort, counts, protocol, write_folder
 from crps_outcomes import settings
 from crps_outcomes.demo_server import SmartClient, SmartMode, serve
 from crps_outcomes.errors import SourceError
-from crps_outcomes.fhir import rest_source
+from crps_outcomes.fhir import export_source, rest_source
 from crps_outcomes.fhir.client import FaultError, Surroundings, connect
 from crps_outcomes.home import Home
 from crps_outcomes.stages.pull import pull
@@ -76,6 +76,16 @@ def test_either_algorithm_opens_the_server_for_a_whole_pull(algorithm, base, acc
     pulled = pull(rest_source(base, **access(algorithm)), protocol(), Home.at(tmp_path / "home"))
     assert pulled.state == "complete"
     assert counts(pulled) == KEPT
+
+
+def test_an_export_behind_a_sign_in_gives_the_digest_of_the_search(access, tmp_path):
+    """With SEKMET's scopes off: it lets nobody with rights to single types fetch an export."""
+    folder = write_folder(tmp_path / "cohort", cohort())
+    mode = SmartMode((SmartClient("ES384", jwks("ES384")),), 2, enforce_scopes=False)
+    with serve(folder, tmp_path / "server", smart=mode) as base:
+        searched = pull(rest_source(base, **access("ES384")), protocol(), Home.at(tmp_path / "search"))
+        exported = pull(export_source(base, "group", **access("ES384")), protocol(), Home.at(tmp_path / "export"))
+    assert (exported.snapshot.digest, exported.state) == (searched.snapshot.digest, "complete")
 
 
 def test_without_a_token_the_server_says_nothing(base, tmp_path):

@@ -43,7 +43,7 @@ MANIFEST = "manifest.json"
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", re.ASCII)
 #: A piece of a file that is in memory at once: so many lines, or so many bytes.
-_LINES_IN_A_PART, _BYTES_IN_A_PART = 20_000, 32 * MEGABYTE
+_LINES_IN_A_PART, _BYTES_IN_A_PART = 10_000, 16 * MEGABYTE
 _LARGEST_FILE = 16 * 1024 * MEGABYTE
 _MOST_UNREADABLE = 10_000
 _DELETED = "the source lists it as deleted (F40)"
