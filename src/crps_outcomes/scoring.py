@@ -37,17 +37,21 @@ def scored(
         table, a score that does not apply, items that disagree with the recorded total (the total stands).
     """
     measures = [one for _, one in sorted(study.measures.items()) if one.role in SCORED]
-    kept, refused = [_recorded(observations, measures)], []
+    items = _items(observations, study)
+    kept, refused = [_recorded(observations[~items], measures)], []
+    answered = dict(list(observations[items].groupby("measure", observed=True)))
     for measure in measures:
-        totals, rejections = item_scores(observations, measure, study)
-        disagreeing = _disagreeing(kept[0], totals, made_from)
-        kept.append(totals[~totals["source_ref"].isin(disagreeing)])
-        refused += [*rejections, *(Rejection(refs, "total-disagrees-with-items") for refs in sorted(disagreeing))]
+        if measure.item_ids and measure.items_of in answered:
+            totals, rejections = item_scores(answered[measure.items_of], measure, study)
+            disagreeing = _disagreeing(kept[0], totals, made_from)
+            kept.append(totals[~totals["source_ref"].isin(disagreeing)])
+            refused += [*rejections, *(Rejection(refs, "total-disagrees-with-items") for refs in sorted(disagreeing))]
     scores = pd.concat(kept)
     for measure in measures:
-        combined, rejections = _combined(scores, measure)
-        scores = pd.concat([scores, combined])
-        refused += rejections
+        if measure.score.method in SUMMARY_WEIGHTS:
+            combined, rejections = _combined(scores, measure)
+            scores = pd.concat([scores, combined])
+            refused += rejections
     refusals = [Rejection(ref, one.rule, one.detail) for one in refused for ref in one.resource_ref.split(" ")]
     return scores.sort_values(["subject_id", "measure", "taken_on", "source_ref"]).reset_index(drop=True), refusals
 
@@ -73,16 +77,18 @@ def _signals(observations: pd.DataFrame, measure: Measure) -> pd.DataFrame:
 # --- items --------------------------------------------------------------------------------------------------------
 
 
-def item_scores(observations: pd.DataFrame, measure: Measure, study: Study) -> tuple[pd.DataFrame, list[Rejection]]:
+def item_scores(items: pd.DataFrame, measure: Measure, study: Study) -> tuple[pd.DataFrame, list[Rejection]]:
     """The score of every set of items of one measure, and the sets that have none, with the reason.
 
     A set is one questionnaire response or panel, or the item Observations of one person and moment.
+
+    Args:
+        items: the rows of OBSERVATIONS that are items of the measure, or of the one whose items it scores.
+        measure: what is scored.
+        study: the tables the site supplied.
     """
-    wanted = list(dict.fromkeys((*measure.item_ids, *((measure.score.applies.item,) if measure.score.applies else ()))))
-    whole = study.measure(measure.items_of)
-    items = observations[(observations["measure"] == whole.id) & observations["item"].isin(list(whole.form_ids))]
-    if items.empty or not wanted:
-        return _nothing(observations), []
+    applies = (measure.score.applies.item,) if measure.score.applies else ()
+    wanted = list(dict.fromkeys((*measure.item_ids, *applies)))
     items = items.assign(set=_sets(items))
     doubles = set(items.loc[items.duplicated(["set", "item"], keep=False), "set"])
     sets = items.sort_values(["set", "source_ref"]).groupby("set", sort=True)
@@ -92,14 +98,10 @@ def item_scores(observations: pd.DataFrame, measure: Measure, study: Study) -> t
     wide = single.pivot_table(index="set", columns="item", values="value", aggfunc="first")
     wide = wide.reindex(index=found["set"], columns=wanted).astype("Float64").astype("float64")
     answers = _turned(wide, measure)
-    reasons = ["two-values" if one in doubles else _reason(answers.loc[one], measure, study) for one in found["set"]]
+    reasons = _reasons(answers, measure, study).mask(answers.index.isin(list(doubles)), "two-values")
     wide = wide[list(measure.item_ids)]
     values = METHODS[measure.score.method](answers[list(measure.item_ids)], measure, study) * measure.score.multiply
-    return _finished(found, values.to_numpy(), reasons, wide, measure)
-
-
-def _nothing(observations: pd.DataFrame) -> pd.DataFrame:
-    return observations.iloc[:0].assign(measure="")[COLUMNS]
+    return _finished(found, values.to_numpy(), list(reasons), wide, measure)
 
 
 def _sets(items: pd.DataFrame) -> pd.Series:
@@ -120,14 +122,17 @@ def _turned(wide: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     return turned
 
 
-def _reason(answers: pd.Series, measure: Measure, study: Study) -> str:
-    """The rule that leaves a set of items without a score, or ""."""
-    rule = measure.score
-    if rule.applies is not None and answers[rule.applies.item] != rule.applies.value:
-        return "items-missing" if pd.isna(answers[rule.applies.item]) else "score-does-not-apply"
-    if int(answers[list(measure.item_ids)].notna().sum()) < rule.min_items:
-        return "items-missing"
-    return "table-missing" if rule.table and rule.table not in study.tables else ""
+def _reasons(answers: pd.DataFrame, measure: Measure, study: Study) -> pd.Series:
+    """The rule that leaves each set of items without a score, or ""; the first that holds."""
+    rule, none = measure.score, pd.Series("", index=answers.index, dtype="object")
+    if rule.table and rule.table not in study.tables:
+        none = none.mask(none == "", "table-missing")
+    too_few = answers[list(measure.item_ids)].notna().sum(axis=1) < rule.min_items
+    none = none.mask(too_few, "items-missing")
+    if rule.applies is not None:
+        said = answers[rule.applies.item]
+        none = none.mask(said != rule.applies.value, "score-does-not-apply").mask(said.isna(), "items-missing")
+    return none
 
 
 def _finished(
@@ -247,14 +252,14 @@ def summary(scores: pd.DataFrame, method: str) -> pd.Series:
 
 def _combined(scores: pd.DataFrame, measure: Measure) -> tuple[pd.DataFrame, list[Rejection]]:
     """A summary for every person and day on which all its parts stand; of several values of a day the latest."""
-    if measure.score.method not in SUMMARY_WEIGHTS:
-        return scores.iloc[:0], []
     inputs = list(measure.score.inputs)
     parts = scores[scores["measure"].isin(inputs)].sort_values(["taken_at", "source_ref"], ascending=[True, False])
     parts = parts.drop_duplicates([*_MOMENT, "measure"], keep="last")
     wide = parts.pivot_table(index=_MOMENT, columns="measure", values="value", aggfunc="last")
     wide = wide.reindex(columns=inputs).astype("Float64").astype("float64")
     whole = wide[wide.notna().all(axis=1)]
+    if whole.empty:
+        return scores.iloc[:0], []
     behind = parts.groupby(_MOMENT).agg({"source_ref": _joined, "taken_at": "max"}).reindex(whole.index)
     found = behind.assign(value=summary(whole, measure.score.method).astype("Float64"), measure=measure.id)
     found["derivation"] = f"{measure.score.method.replace('_', ' ')} of {len(inputs)} scores"
@@ -272,17 +277,22 @@ def _joined(refs: pd.Series) -> str:
 # --- recorded values --------------------------------------------------------------------------------------------------
 
 
-def _recorded(observations: pd.DataFrame, measures: list[Measure]) -> pd.DataFrame:
-    return pd.concat([_nothing(observations), *(_own_values(observations, one) for one in measures)])
+def _items(observations: pd.DataFrame, study: Study) -> pd.Series:
+    """Which rows are items of a questionnaire or panel, and no values of a measure by themselves."""
+    known = {(one.id, item) for one in study.measures.values() for item in one.form_ids}
+    pairs = zip(observations["measure"], observations["item"], strict=True)
+    return pd.Series([pair in known for pair in pairs], index=observations.index, dtype="bool")
 
 
-def _own_values(observations: pd.DataFrame, measure: Measure) -> pd.DataFrame:
-    is_own = (observations["measure"] == measure.id) & ~observations["item"].isin(measure.form_ids)
-    return observations.loc[is_own, COLUMNS]
+def _recorded(values: pd.DataFrame, measures: list[Measure]) -> pd.DataFrame:
+    return values.loc[values["measure"].isin([one.id for one in measures]), COLUMNS]
 
 
 def _disagreeing(recorded: pd.DataFrame, totals: pd.DataFrame, made_from: Mapping[str, str]) -> set[str]:
     """The sets of items whose total is recorded otherwise: by an Observation made from them, else by one of that day."""
+    recorded = recorded[recorded["measure"].isin(totals["measure"].unique())]
+    if recorded.empty:
+        return set()
     pairs = totals.merge(recorded, on=["subject_id", "measure"], suffixes=("", "_recorded"))
     source = pairs["source_ref_recorded"].map(made_from)
     is_pair = (source == pairs["source_ref"]) | (source.isna() & (pairs["taken_on"] == pairs["taken_on_recorded"]))

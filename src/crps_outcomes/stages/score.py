@@ -154,8 +154,10 @@ def _responders(frame: pd.DataFrame, measures: Mapping[str, Measure], percent: i
 
 def _with_composites(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The frame with composite responders filled in from the rows of their parts: 1 for a response, 0 for none."""
-    composites = [one for one in study.measures.values() if one.score.method == "composite_responder"]
-    for measure in composites:
+    there = set(frame["measure"])
+    for measure in study.measures.values():
+        if measure.score.method != "composite_responder" or measure.id not in there:
+            continue
         found = _composite(frame, measure, study)
         own = frame[frame["measure"] == measure.id].drop(columns=["value", "derivation", "source_refs"])
         own = own.merge(found, on=["subject_id", "visit"], how="left", validate="one_to_one")
