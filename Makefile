@@ -33,6 +33,9 @@ types: install ## mypy --strict
 check: install ## read the study folder and say what is wrong in it
 	@$(BIN)/crps-outcomes check
 
+docs: install ## write the pages in docs/ that the catalogue and the tables generate
+	@$(BIN)/crps-outcomes measure docs docs
+
 up: install ## local Prefect server and worker with both deployments, on 127.0.0.1
 	@$(BIN)/python tools/local_server.py up
 
@@ -47,4 +50,4 @@ clean: ## remove .venv, dist/ and caches; runs and snapshots in build/ stay
 	@rm -rf .venv dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo install test test-slow lint types check up down lock clean
+.PHONY: help demo install test test-slow lint types check docs up down lock clean

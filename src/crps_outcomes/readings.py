@@ -147,6 +147,14 @@ def read_response(response: fhir.QuestionnaireResponse, catalogue: Catalogue) ->
     return rows, rejections
 
 
+def is_taken(resource: fhir.Observation | fhir.QuestionnaireResponse, catalogue: Catalogue) -> bool:
+    """Whether a measure of the study, or a declared trap, knows the resource's code or questionnaire."""
+    if isinstance(resource, fhir.QuestionnaireResponse):
+        return resource.questionnaire.split("|")[0] in catalogue.by_questionnaire
+    known = (catalogue.by_code, catalogue.by_item_code, catalogue.panels, catalogue.study.traps)
+    return any(key in index for key in catalogue.study.known_as(resource.code) for index in known)
+
+
 # --- one value ----------------------------------------------------------------------------------------------------
 
 
