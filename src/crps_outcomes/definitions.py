@@ -323,6 +323,39 @@ class CodeTrap(Definition):
     source: str = ""
 
 
+#: What the pipeline reads of clinical resources: a fault there is never harmless.
+READ_ELEMENTS = frozenset(
+    {
+        "id", "resourceType", "status", "code", "subject", "component", "hasMember", "derivedFrom", "questionnaire",
+        "authored", "item", "dosage", "contained", "actuality", "event", "severity", "seriousness", "referenceRange",
+        "verificationStatus", "clinicalStatus", "dataAbsentReason", "issued", "date", "authoredOn", "recordedDate", "*",
+    }
+)  # fmt: skip
+_READ_STEMS = ("value", "effective", "performed", "medication", "onset")
+
+
+class Tolerance(Definition):
+    """A deviation from FHIR that does no harm (mappings/tolerances.toml): in these types, at this path."""
+
+    resource_types: tuple[str, ...]
+    path: Annotated[str, Field(pattern=r"^[a-zA-Z]+(\.([a-zA-Z]+|\*))*(\.\*\*)?$")]
+    reason: str
+    state: State = "project rule"
+
+    @model_validator(mode="after")
+    def _never_of_what_is_read(self) -> Self:
+        first = self.path.split(".")[0]
+        if first in READ_ELEMENTS or first.startswith(_READ_STEMS) or self.path == "meta.**":
+            raise ValueError(f'path: "{first}" is read, so a fault there is never harmless')
+        return self
+
+
+class Tolerances(Definition):
+    """All declared tolerances."""
+
+    tolerances: tuple[Tolerance, ...] = ()
+
+
 # --- protocol -----------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,8 @@ from crps_outcomes.definitions import (
     Protocol,
     ReportDefinition,
     TableRow,
+    Tolerance,
+    Tolerances,
 )
 from crps_outcomes.errors import DefinitionError
 
@@ -51,6 +53,7 @@ class Study:
     tables: Mapping[str, Mapping[tuple[str, float], float]] = field(default_factory=dict)  # (item, level) -> value
     traps: Mapping[Key, CodeTrap] = field(default_factory=dict)
     maps: Mapping[Key, tuple[Key, ...]] = field(default_factory=dict)  # a site's code -> codes of the study
+    tolerances: tuple[Tolerance, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -121,9 +124,10 @@ def load(root: Path) -> Study:
     codelists = dict(_codelists(root, mistakes))
     tables, traps = dict(_tables(root, mistakes)), _traps(root, mistakes)
     maps = _maps(root, measures, codelists, mistakes)
+    tolerances = _tolerances(root, mistakes)
     if protocol is None or mistakes:
         raise DefinitionError("\n".join(mistakes))
-    study = Study(root, protocol, measures, codelists, reports, tables, traps, maps)
+    study = Study(root, protocol, measures, codelists, reports, tables, traps, maps, tolerances)
     mistakes.extend(_cross_check(study))
     if mistakes:
         raise DefinitionError("\n".join(mistakes))
@@ -201,6 +205,12 @@ def _tables(root: Path, mistakes: list[str]) -> Iterator[tuple[str, dict[tuple[s
         rows = _rows(root, path, TableRow, mistakes)
         _no_doubles(root, path, [f"{row.item} {row.level}".strip() for row in rows], mistakes)
         yield path.stem, {(row.item, float(row.level)): row.value for row in rows}
+
+
+def _tolerances(root: Path, mistakes: list[str]) -> tuple[Tolerance, ...]:
+    name = Path("mappings/tolerances.toml")
+    declared = _read(root, name, Tolerances, mistakes) if (root / name).is_file() else None
+    return declared.tolerances if declared else ()
 
 
 def _traps(root: Path, mistakes: list[str]) -> dict[Key, CodeTrap]:

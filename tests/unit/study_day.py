@@ -78,7 +78,7 @@ def run(
     lines = [(one["resourceType"], json.dumps(one).encode()) for one in all_resources]
     subjects = dict.fromkeys(enrolled)
     records = {name: name for name in subjects}
-    screened = screen(lines, records, as_of=as_of, timezone=study.protocol.timezone, verdicts=Forgetful())
+    screened = screen(lines, records, as_of=as_of, study=study, verdicts=Forgetful())
     rows = tabulate(screened, study)
     scored = score(rows, subjects, study, as_of=as_of)
     rejections = rejection_table((*screened.rejections, *rows.rejections, *scored.rejections))
