@@ -11,16 +11,19 @@ from itertools import count, product
 from typing import TYPE_CHECKING
 
 import pytest
-from small_cohort import group, member, observation, protocol, pulled_from, resource, write_folder
+from small_cohort import cohort, group, member, observation, protocol, pulled_from, resource, write_folder
 from sqlalchemy.exc import OperationalError
 from test_export import exporting
 from test_nights import FIRST_NIGHT, Clinic
 
+from crps_outcomes import pipeline
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.fhir import folder_source
 from crps_outcomes.home import Home
+from crps_outcomes.pipeline import Asked
 from crps_outcomes.snapshot import content_digest, open_snapshot
 from crps_outcomes.stages.pull import pull
+from crps_outcomes.study import locate
 from failing_disk import Failing, broken, full, killed, survives, watched
 from faulty_server import FaultyServer
 from power_cut import CONTENTS, SURVIVING, Disk, laid_out
@@ -161,10 +164,10 @@ def sound(home):
 
 
 def left_over(home):
-    """What only a pull at work may have."""
-    return [
-        path for path in home.rglob("*") if path.name in {"journal", "export", ".new", ".gone"} or ".tmp" in path.name
-    ]
+    """What only a pull at work may have, and pulls of which nobody knows what they are about."""
+    at_work = {"journal", "export", ".new", ".gone"}
+    nameless = [path for path in home.glob("pulls/*/") if not (path / "pull.json").exists()]
+    return nameless + [path for path in home.rglob("*") if path.name in at_work or ".tmp" in path.name]
 
 
 def left_in(home):
@@ -210,6 +213,47 @@ def test_t23_t24_whichever_operation_fails_the_next_pull_ends_as_if_nothing_had_
         assert (state_of(home), sound(home), left_over(home)) == (after, sound(twin.after), [])
         shutil.rmtree(home)
     assert nth > 60
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "words"),
+    [(full, "write", "OSError ENOSPC"), (broken, "fsync", "OSError EIO"), (full, "commit", "SQLITE_FULL")],
+)
+def test_t24_a_pull_whose_disk_fails_ends_with_exit_code_1_and_the_name_of_the_failure(failure, kind, words, tmp_path):
+    home, asked = tmp_path / "home", Asked(str(write_folder(tmp_path / "files", cohort())), "search")
+
+    def before(operation):
+        if operation.kind == kind:
+            failure(operation)
+
+    with watched(home, before), pytest.raises(PipelineError, match=words) as caught:
+        pipeline.pull(home, locate(), asked, {}, lambda _: None)
+    assert caught.value.exit_code == 1
+    assert state_of(home)["snapshots"] == []
+    assert pipeline.pull(home, locate(), asked, {}, lambda _: None) in sound(home)
+
+
+def test_t24_a_disk_too_full_to_say_where_it_happened_still_says_what_happened(tmp_path):
+    asked = Asked(str(write_folder(tmp_path / "files", cohort())), "search")
+    with watched(tmp_path / "home", Failing(10, full)), pytest.raises(PipelineError, match="OSError ENOSPC") as caught:
+        pipeline.pull(tmp_path / "home", locate(), asked, {}, lambda _: None)
+    assert caught.value.__context__ is None
+
+
+def test_a_journal_that_is_too_old_and_cannot_be_removed_ends_the_pull(tmp_path):
+    before = FaultyServer(COHORT)
+    with watched(tmp_path, Failing(60, broken)), suppress(OSError):
+        pulled_from(before, tmp_path, OWN)
+    old = protocol(**vars(OWN.pull) | {"resume_hours": 0})
+
+    def of_the_journal(operation):
+        if operation.kind == "unlink" and operation.path.parent.name == "journal":
+            broken(operation)
+
+    later = FaultyServer(COHORT, now=lambda: FIRST_NIGHT + timedelta(hours=1))
+    with watched(tmp_path, of_the_journal), pytest.raises(OSError, match="error"):
+        pulled_from(later, tmp_path, old)
+    assert pages(later) == []
 
 
 # --- power cuts -----------------------------------------------------------------------------------------------------
@@ -272,3 +316,22 @@ def test_t23_after_a_power_cut_at_any_moment_the_next_pull_ends_as_if_nothing_ha
             assert not set(safe) & set(pages(scenario.server)), how
         shutil.rmtree(home)
     assert len(disks) > 60
+
+
+def test_a_snapshot_that_a_killed_pull_had_just_renamed_is_on_disk_before_it_is_on_record(tmp_path):
+    def just_renamed(operation):
+        if operation.kind == "fsync" and sorted(tmp_path.glob("snapshots/[!.]*")):
+            killed(operation)
+
+    assert not survives(lambda: _watched_pull(tmp_path, just_renamed))
+    done = []
+    _watched_pull(tmp_path, lambda operation: done.append((operation.kind, operation.path.name)))
+    commits = [place for place, one in enumerate(done) if one[0] == "commit"]
+    last_sync = max(place for place, one in enumerate(done) if one == ("fsync", "snapshots"))
+    assert last_sync < commits[-1]
+    assert ("fsync", "snapshots") not in done[commits[-1] :]
+
+
+def _watched_pull(home, before):
+    with watched(home, before):
+        pulled_from(FaultyServer(COHORT), home, OWN)
