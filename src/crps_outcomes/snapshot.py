@@ -123,7 +123,7 @@ def write_snapshot(snapshots: Path, kept: Mapping[str, Iterable[Held]], conclude
             _seal(working, Manifest(**asdict(origin), digest=target.name, files=files), tables)
             rename(working, target)
         else:
-            sync_folder(snapshots)  # a pull may have died between the rename and its sync
+            target.touch()  # made earlier, but pulled today
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return open_snapshot(target)
