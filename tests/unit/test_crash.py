@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count, product
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import pytest
@@ -241,18 +244,18 @@ def test_t24_a_disk_too_full_to_say_where_it_happened_still_says_what_happened(t
 
 
 def test_a_journal_that_is_too_old_and_cannot_be_removed_ends_the_pull(tmp_path):
-    before = FaultyServer(COHORT)
     with watched(tmp_path, Failing(60, broken)), suppress(OSError):
-        pulled_from(before, tmp_path, OWN)
-    old = protocol(**vars(OWN.pull) | {"resume_hours": 0})
+        pulled_from(FaultyServer(COHORT), tmp_path, OWN)
+    (journal,) = tmp_path.glob("pulls/*/journal")
+    stays = min(journal.glob("*.json"))
 
-    def of_the_journal(operation):
-        if operation.kind == "unlink" and operation.path.parent.name == "journal":
+    def before(operation):
+        if operation.path == stays:
             broken(operation)
 
-    later = FaultyServer(COHORT, now=lambda: FIRST_NIGHT + timedelta(hours=1))
-    with watched(tmp_path, of_the_journal), pytest.raises(OSError, match="error"):
-        pulled_from(later, tmp_path, old)
+    later = FaultyServer(COHORT, now=lambda: FIRST_NIGHT + timedelta(days=9))
+    with watched(tmp_path, before), pytest.raises(OSError, match="error"):
+        pulled_from(later, tmp_path, OWN)
     assert pages(later) == []
 
 
@@ -335,3 +338,44 @@ def test_a_snapshot_that_a_killed_pull_had_just_renamed_is_on_disk_before_it_is_
 def _watched_pull(home, before):
     with watched(home, before):
         pulled_from(FaultyServer(COHORT), home, OWN)
+
+
+# --- two at once (T25) ----------------------------------------------------------------------------------------------
+
+
+def test_t25_of_several_pulls_at_once_one_pulls_and_the_others_say_so(tmp_path):
+    home, gate = Home.at(tmp_path), get_context("fork").Barrier(4)
+    outcomes = get_context("fork").SimpleQueue()
+
+    def child():
+        gate.wait(20)
+        try:
+            with home.only_one_pull():
+                outcomes.put("pulled")
+                gate.wait(20)  # not before the others have tried
+        except PipelineError as error:
+            outcomes.put(str(error))
+            gate.wait(20)
+
+    children = [get_context("fork").Process(target=child) for _ in range(4)]
+    for one in children:
+        one.start()
+    for one in children:
+        one.join()
+    told = sorted(outcomes.get() for _ in children)
+    assert told == [f"another pull into {tmp_path} is running; wait until it ends"] * 3 + ["pulled"]
+
+
+def test_t25_a_pull_that_was_killed_does_not_keep_others_out(tmp_path):
+    def killed_while_it_holds():
+        with Home.at(tmp_path).only_one_pull():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert not survives(killed_while_it_holds)
+    with Home.at(tmp_path).only_one_pull():
+        pass
+
+
+def test_t25_what_fails_in_a_pull_is_not_taken_for_another_pull(tmp_path):
+    with pytest.raises(BlockingIOError), Home.at(tmp_path).only_one_pull():
+        raise BlockingIOError
