@@ -45,7 +45,7 @@ def watched(folder: Path, before: Callable[[Operation], None]) -> Iterator[None]
     disk = _Disk(folder, before)
     commit = lambda connection: disk.commit(Path(connection.engine.url.database))  # noqa: E731 - SQLAlchemy wants one object
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("open", "close", "write", "fsync", "rename", "mkdir", "unlink", "rmdir"):
+        for name in ("open", "close", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
             patch.setattr(os, name, partial(getattr(disk, name), getattr(os, name)))
         event.listen(Engine, "commit", commit)
         event.listen(Engine, "connect", _not_synced)
@@ -90,6 +90,8 @@ class _Disk:
     def rename(self, real, source, target, **more):
         self._tell("rename", Path(source), target=Path(target))
         real(source, target, **more)
+
+    replace = rename
 
     def mkdir(self, real, path, *args, dir_fd=None, **more):
         self._tell("mkdir", self._place(path, dir_fd))
