@@ -6,11 +6,13 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count, product
 from multiprocessing import get_context
+from subprocess import run
 from typing import TYPE_CHECKING
 
 import pytest
@@ -379,3 +381,54 @@ def test_t25_a_pull_that_was_killed_does_not_keep_others_out(tmp_path):
 def test_t25_what_fails_in_a_pull_is_not_taken_for_another_pull(tmp_path):
     with pytest.raises(BlockingIOError), Home.at(tmp_path).only_one_pull():
         raise BlockingIOError
+
+
+# --- the same with real system calls --------------------------------------------------------------------------------
+
+_CALLS = "fsync,fdatasync,rename,mkdir,unlink,pwrite64"
+_PULL = """
+import sys
+from pathlib import Path
+from crps_outcomes import pipeline
+from crps_outcomes.study import locate
+asked = pipeline.Asked(sys.argv[1], "search")
+print(pipeline.pull(Path(sys.argv[2]), locate(), asked, {}, lambda _: None))
+"""
+
+
+def _can_trace():
+    return (
+        bool(shutil.which("strace")) and run(["strace", "-f", "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _can_trace(), reason="needs strace, and leave to trace")
+def test_t23_killed_at_system_calls_of_the_whole_process_the_next_pull_ends_as_if_nothing_had_happened(tmp_path):
+    files = write_folder(tmp_path / "files", cohort())
+
+    def pulled_under(home, *tracer):
+        words = [*tracer, sys.executable, "-c", _PULL, str(files), str(home)]
+        return run(
+            words, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        )
+
+    twin = pulled_under(tmp_path / "twin").stdout
+    n_killed = 0
+    for nth in (1, 5, 13, 34, 89):
+        home = tmp_path / str(nth)
+        tracer = (
+            "strace",
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            f"trace={_CALLS}",
+            "-e",
+            f"inject={_CALLS}:signal=KILL:when={nth}",
+        )
+        n_killed += pulled_under(home, *tracer).returncode == -signal.SIGKILL
+        assert sound(home) <= {twin.strip()}
+        assert pulled_under(home).stdout == twin
+        assert (sound(home), left_over(home)) == ({twin.strip()}, [])
+    assert n_killed > 2
