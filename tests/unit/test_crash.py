@@ -211,7 +211,9 @@ def test_t23_t24_whichever_operation_fails_the_next_pull_ends_as_if_nothing_had_
         with watched(home, lambda _: None):
             assert scenario.pull(home).snapshot.digest == twin.digest
         again = pages(scenario.server)[len(asked) :]
-        if state == before:
+        if kind is Export:
+            pass  # which files are downloaded again, test_export says
+        elif state == before:
             assert again == [page for key, some in twin.pages.items() if key not in committed for page in some]
         else:
             assert all("_lastUpdated" in page for page in again if "/Observation?" in page)  # cursors say nothing
