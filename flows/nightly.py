@@ -30,7 +30,8 @@ def _secret(block: str) -> str:
 @task(**STEP)
 def pull(home: Path, study: Path, asked: pipeline.Asked) -> str:
     """The digest of the snapshot."""
-    return pipeline.pull(home, study, asked, settings.access(os.environ, _secret), progress.current())
+    access, patients = settings.access(os.environ, _secret), settings.patients(os.environ)
+    return pipeline.pull(home, study, asked, access, progress.current(), patients=patients)
 
 
 derive = task(**STEP)(pipeline.derive)

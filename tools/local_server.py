@@ -72,6 +72,7 @@ def environment_of(folder: Path) -> dict[str, str]:
         "PREFECT_API_URL": f"http://127.0.0.1:{PORT}/api",
         "PREFECT_API_AUTH_STRING": credential,
         "PREFECT_SERVER_API_AUTH_STRING": credential,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "DO_NOT_TRACK": "1",

@@ -1,4 +1,4 @@
-"""The command line: ``crps-outcomes demo | synthesize | check | run | pull | snapshot | faults``.
+"""The command line: ``crps-outcomes demo | synthesize | check | doctor | run | pull | snapshot | faults``.
 
 Messages and progress go to stderr; stdout ends with the folder of the run. The clock and the environment are read here
 and in ``flows/`` only.
@@ -20,8 +20,10 @@ import typer
 from crps_outcomes import faults, orchestration, progress, settings, snapshots
 from crps_outcomes.console import CODES, OutOption, home_at, stops
 from crps_outcomes.deployments import read as read_deployments
+from crps_outcomes.doctor import examine
 from crps_outcomes.params import Edition, Method, NightlyParams, parse
-from crps_outcomes.settings import TOKEN_FILE, TOKEN_HOST
+from crps_outcomes.patient_list import list_for
+from crps_outcomes.settings import PATIENT_LIST, TOKEN_FILE, TOKEN_HOST
 from crps_outcomes.study import load, locate
 
 if TYPE_CHECKING:
@@ -63,6 +65,13 @@ TokenFileOption = Annotated[
 ]
 TokenHostOption = Annotated[
     str | None, typer.Option("--accept-token-host", help="Host that may give the token, if it is not the server's own.")
+]
+PatientListOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--patients",
+        help=f'CSV file with the enrolled, mode 600, where the protocol\'s selector is "list". Or set ${PATIENT_LIST}.',
+    ),
 ]
 MethodOption = Annotated[
     Method, typer.Option("--method", help="How a server is read: by REST search, or by Bulk Data export.")
@@ -142,6 +151,19 @@ def check(study: StudyOption = None) -> None:
     typer.echo(f"{root}: in order")
 
 
+@app.command(epilog="Exit codes: [bold]0[/] in order; [bold]1[/] something is wrong.")
+@stops
+def doctor(study: StudyOption = None, out: OutOption = None) -> None:
+    """Look for secrets where they do not belong, files others may read, and a scheduler open to others.
+
+    Example: [bold]crps-outcomes doctor --study my-clinic[/bold]
+    """
+    findings = examine(os.environ, settings.home(os.environ, str(out) if out else None), locate(study))
+    typer.echo("\n".join(map(str, findings)))
+    if not all(one.is_right for one in findings):
+        raise typer.Exit(1)
+
+
 @app.command(epilog=CODES)
 @stops
 def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
@@ -154,6 +176,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     token_file: TokenFileOption = None,
     accept_token_host: TokenHostOption = None,
     method: MethodOption = Method.search,
+    patients: PatientListOption = None,
     *,
     whole: WholeOption = False,
     draft: Annotated[
@@ -172,8 +195,9 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     home = home_at(out)
     folders = {"study": str(study.resolve()) if study else None, "home": str(home.root)}
     params = parse(NightlyParams, {**wanted, **folders, "method": method, "whole": whole, "draft": draft})
-    settings.study(params)
-    _offer(token_file, accept_token_host)
+    selector = load(settings.study(params)).protocol.enrolment.selector
+    _offer(token_file, accept_token_host, patients)
+    list_for(selector, settings.patients(os.environ))
     with _prefect(home, is_verbose=verbose) as ready, progress.shown():
         runs = _report(params, ready)
     _show(runs)
@@ -188,6 +212,7 @@ def pull(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     token_file: TokenFileOption = None,
     accept_token_host: TokenHostOption = None,
     method: MethodOption = Method.search,
+    patients: PatientListOption = None,
     *,
     whole: WholeOption = False,
 ) -> None:
@@ -197,10 +222,11 @@ def pull(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     """
     from crps_outcomes import pipeline  # noqa: PLC0415 - what the other commands leave to the flow
 
-    _offer(token_file, accept_token_host)
+    _offer(token_file, accept_token_host, patients)
     asked = pipeline.Asked(_where(source), method.value, is_whole=whole)
     with progress.shown() as tell:
-        digest = pipeline.pull(home_at(out).root, locate(study), asked, settings.access(os.environ), tell)
+        access, chosen = settings.access(os.environ), settings.patients(os.environ)
+        digest = pipeline.pull(home_at(out).root, locate(study), asked, access, tell, patients=chosen)
     typer.echo(digest)
 
 
@@ -236,10 +262,11 @@ def _synthesize(patients: int, seed: int, folder: Path, study: Study) -> _Cohort
     return _Cohort(folder, options.ends_on.isoformat())
 
 
-def _offer(token_file: Path | None, token_host: str | None) -> None:
-    """Tell the flow how to sign in: by its environment, never by parameters, because those are stored."""
-    given = {TOKEN_FILE: str(token_file.resolve()) if token_file else None, TOKEN_HOST: token_host}
-    os.environ |= {name: value for name, value in given.items() if value}
+def _offer(token_file: Path | None, token_host: str | None, patients: Path | None) -> None:
+    """Tell the flow how to sign in, and who is listed: by its environment, never by parameters, for those are stored."""
+    files = {TOKEN_FILE: token_file, PATIENT_LIST: patients}
+    os.environ |= {name: str(file.resolve()) for name, file in files.items() if file}
+    os.environ |= {TOKEN_HOST: token_host} if token_host else {}
     settings.access(os.environ)  # refuses a file that is not there, or that others may read, before anything starts
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 State = Literal["confirmed", "unconfirmed", "project rule", "example"]
 Direction = Literal["lower", "higher", "none"]
-Selector = Literal["group", "research_subject", "episode_of_care", "care_plan"]
+Selector = Literal["group", "research_subject", "episode_of_care", "care_plan", "list"]
 Method = Literal["identity", "sum", "mean"]
 
 
@@ -123,7 +123,11 @@ class Measure(Definition):
 
 
 class Enrolment(Definition):
-    """Who counts as enrolled. One selector is used; the others may be declared for sites that change theirs."""
+    """Who counts as enrolled. One selector is used; the others may be declared for sites that change theirs.
+
+    ``list`` needs no key here: the list is patient data, so it is handed to the run (--patients) and never stands in the
+    study folder.
+    """
 
     selector: Selector
     group_identifier: str = ""  # system|value of the Group
@@ -148,8 +152,9 @@ class Enrolment(Definition):
             "research_subject": "study_identifier",
             "episode_of_care": "episode_type",
             "care_plan": "care_plan_category",
+            "list": None,
         }[self.selector]
-        if not getattr(self, needed):
+        if needed and not getattr(self, needed):
             raise ValueError(f'{needed}: needed because selector is "{self.selector}"')
         return self
 

@@ -7,7 +7,7 @@ second report on the same data derives nothing, and a killed run goes on where i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from crps_outcomes.stages.tabulate import tabulate
 from crps_outcomes.tables import SCHEMAS, Tables, finish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from crps_outcomes.enrolment import Enrolment
@@ -83,10 +83,11 @@ def gather(plan: Plan) -> Tables:
 
 def partition_tables(plan: Plan, number: int, verdicts: Verdicts) -> dict[str, pd.DataFrame]:
     """The tables of one partition, by name; every resource screened is in a row or in a rejection."""
-    study, enrolled = plan.study, enrolled_people(plan.snapshot, plan.study, plan.as_of).enrolled
-    own = {subject: on for subject, on in enrolled.items() if partition_of(subject, plan.partitions) == number}
-    lines = list(_lines(plan, number))
-    screened = screen(lines, own, as_of=plan.as_of, timezone=study.protocol.timezone, verdicts=verdicts)
+    study, people = plan.study, enrolled_people(plan.snapshot, plan.study, plan.as_of)
+    own = {subject: on for subject, on in people.enrolled.items() if partition_of(subject, plan.partitions) == number}
+    records = {record: subject for record, subject in people.records.items() if subject in own}
+    lines = list(_lines(plan, number, people.records))
+    screened = screen(lines, records, as_of=plan.as_of, timezone=study.protocol.timezone, verdicts=verdicts)
     rows = tabulate(screened, study)
     scored = score(rows, own, study, as_of=plan.as_of)
     rejections = (*screened.rejections, *rows.rejections, *scored.rejections)
@@ -105,17 +106,16 @@ def partition_tables(plan: Plan, number: int, verdicts: Verdicts) -> dict[str, p
 def enrolled_people(snapshot: Snapshot, study: Study, as_of: date) -> Enrolment:
     """Who counts, by the protocol's selector, from what the snapshot holds.
 
-    Memberships are judged on the day of the pull, as the pull did; who joined after ``as_of`` is not active yet.
+    Judged as of the day of the pull, as the pull did, and as of the report's own day; who counts, counts on both. A
+    withdrawal that was known at the pull is not undone by an earlier ``as_of``.
     """
     held = {
         name: [fhir.decode(name, raw) for raw in snapshot.lines(name)]
         for name in (*SELECTOR_TYPES[study.protocol.enrolment.selector], "Patient", "Consent")
         if name in snapshot.types()
     }
-    enrolment = enrol(held, study.protocol, as_of=date.fromisoformat(snapshot.manifest.pulled_on))
-    later = {subject for subject, since in enrolment.enrolled.items() if since is not None and since > as_of}
-    kept = {subject: since for subject, since in enrolment.enrolled.items() if subject not in later}
-    return replace(enrolment, enrolled=kept, n_inactive=enrolment.n_inactive + len(later))
+    pulled_on = date.fromisoformat(snapshot.manifest.pulled_on)
+    return enrol(held, study.protocol, as_of=as_of, pulled_on=pulled_on)
 
 
 def partition_of(subject: str, partitions: int) -> int:
@@ -123,21 +123,21 @@ def partition_of(subject: str, partitions: int) -> int:
     return int.from_bytes(sha256(subject.encode()).digest()[:4]) % partitions
 
 
-def _lines(plan: Plan, number: int) -> Iterator[tuple[str, bytes]]:
+def _lines(plan: Plan, number: int, records: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
     """The partition's resources; Medications go to every partition, the homeless to the first, so none is lost."""
     wanted = {*plan.study.protocol.pull.resource_types, "Medication"} - {"Consent"}
     for name in sorted(wanted & set(plan.snapshot.types())):
         for raw in plan.snapshot.lines(name):
-            if plan.partitions == 1 or name == "Medication" or _home(name, raw, plan.partitions) == number:
+            if plan.partitions == 1 or name == "Medication" or _home(name, raw, plan.partitions, records) == number:
                 yield name, raw
 
 
-def _home(resource_type: str, raw: bytes, partitions: int) -> int:
+def _home(resource_type: str, raw: bytes, partitions: int, records: Mapping[str, str]) -> int:
     try:
         subject = subject_id(fhir.decode(resource_type, raw))
     except ValueError:
         return 0
-    return partition_of(subject, partitions) if subject else 0
+    return partition_of(records.get(subject, subject), partitions) if subject else 0
 
 
 def _gathered(plan: Plan, name: str) -> pd.DataFrame:

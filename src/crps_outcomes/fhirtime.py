@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 _LENGTH_OF_A_DAY = len("2026-01-31")
+_MONTH_OR_YEAR = re.compile(r"\d{4}(-\d{2})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -44,3 +46,23 @@ def moment(text: str, timezone: str) -> Moment:
     written_in_utc = text.endswith(("Z", "+00:00"))
     local = instant.astimezone(ZoneInfo(timezone)) if written_in_utc else instant
     return Moment(local.date(), instant.astimezone(UTC))
+
+
+def has_begun(start: str, day: date, timezone: str) -> bool:
+    """Whether a start is reached on a day; one that says only a month or year is, from its first possible day on.
+
+    A text that is no FHIR date, or none at all, sets no limit.
+    """
+    on = moment(start, timezone).on
+    return on <= day if on else not is_month_or_year(start) or start <= day.isoformat()[: len(start)]
+
+
+def has_ended(end: str, day: date, timezone: str) -> bool:
+    """Whether an end is past on a day: the last day still belongs, and a month lasts to its end. No date, no end."""
+    on = moment(end, timezone).on
+    return on < day if on else is_month_or_year(end) and end < day.isoformat()[: len(end)]
+
+
+def is_month_or_year(text: str) -> bool:
+    """Whether a FHIR date names no day."""
+    return _MONTH_OR_YEAR.fullmatch(text) is not None

@@ -8,14 +8,15 @@ everything is asked for in any case.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
-from functools import cached_property
+from datetime import date, timedelta
 from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from crps_outcomes import resources as fhir
+from crps_outcomes.enrolment import SELECTOR_TYPES, enrol
 from crps_outcomes.errors import IncompleteDataError
 from crps_outcomes.fhir.source import Item, read_item
 from crps_outcomes.journal import Held, Place, held
@@ -48,10 +49,12 @@ class Past:
     night: Night
     snapshot: Snapshot
 
-    @cached_property
-    def people(self) -> frozenset[str]:
-        """Ids of the Patients it holds: everybody enrolled then."""
-        return frozenset(one.id for one in self.items("Patient", Place("", 0)))
+    def records(self, protocol: Protocol) -> frozenset[str]:
+        """The records of everybody enrolled then: of these people everything is held."""
+        names = {*SELECTOR_TYPES[protocol.enrolment.selector], "Patient", "Consent"}
+        held = {name: [fhir.decode(name, line) for line in self.snapshot.lines(name)] for name in names}
+        day = date.fromisoformat(self.snapshot.manifest.pulled_on)
+        return frozenset(enrol(held, protocol, as_of=day).records)
 
     def items(self, resource_type: str, place: Place) -> Iterator[Held]:
         """What it holds of a type, sorted by id."""

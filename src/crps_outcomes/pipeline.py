@@ -15,6 +15,7 @@ from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatient
 from crps_outcomes.failures import bounded
 from crps_outcomes.fhir import open_source
 from crps_outcomes.home import Home
+from crps_outcomes.patient_list import list_for
 from crps_outcomes.provenance import trace
 from crps_outcomes.snapshot import Snapshot, open_snapshot
 from crps_outcomes.stages import analyse, compose, disclose, publish, render
@@ -51,18 +52,22 @@ class Asked:
 
 
 @bounded("pull")
-def pull(home: Path, study: Path, asked: Asked, access: Mapping[str, Any], progress: Tell) -> str:
-    """Everything the source holds about the enrolled, as a snapshot; its digest.
+def pull(  # noqa: PLR0913 - whom, where from, where to, and who watches
+    home: Path, study: Path, asked: Asked, access: Mapping[str, Any], progress: Tell, *, patients: Path | None = None
+) -> str:
+    """Everything the source holds about the enrolled, as a snapshot; its digest. ``patients``: their list, if any.
 
     Raises:
+        DefinitionError: the list is missing, unused or wrong.
         SourceError: it cannot be reached or refuses.
         IncompleteDataError: something is missing; the ledger says what.
         NoPatientsError: nobody is enrolled.
     """
     place = Home.at(home)
     protocol = load(study).protocol
+    chosen = list_for(protocol.enrolment.selector, patients)
     source = open_source(asked.source, method=asked.method, level=protocol.pull.export_level, **access)
-    pulled = pulling.pull(source, protocol, place, is_whole=asked.is_whole, is_draft=asked.is_draft, progress=progress)
+    pulled = pulling.pull(source, protocol, place, patients=chosen, is_whole=asked.is_whole, is_draft=asked.is_draft, progress=progress)
     return pulled.snapshot.digest
 
 
@@ -134,8 +139,10 @@ def _not_enrolled(plan: derivation.Plan) -> dict[str, int]:
     return {
         "membership not active": people.n_inactive,
         "consent refused or withdrawn": people.n_consent_revoked,
-        "no such patient at the source": people.n_dangling,
-        "list names no patient": people.n_unresolved,
+        "consent expired": people.n_consent_expired,
+        "merged into another record": people.n_merged,
+        "not at the source": people.n_dangling,
+        "entry names no patient": people.n_unresolved,
     }
 
 

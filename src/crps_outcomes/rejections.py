@@ -22,6 +22,7 @@ RULES: dict[str, tuple[str, str]] = {
     "status-not-accepted": ("screen", "its status says it must not count (entered in error, preliminary, not done)"),
     "subject-missing": ("screen", "it names no patient"),
     "subject-not-enrolled": ("screen", "it belongs to somebody who is not enrolled"),
+    "merged-record": ("screen", "a patient record that was merged into another one of the same person"),
     "date-in-future": ("screen", "dated after the day the data are as of"),
     "no-measure-takes-code": ("tabulate", "no measure of the study takes its code"),
     "value-missing": ("tabulate", "no value of the declared kind"),

@@ -39,13 +39,14 @@ class Ratio(Element, frozen=True):
     denominator: Quantity | None = None
 
 
-class Reference(Element, frozen=True):
-    reference: str = ""
-
-
 class Identifier(Element, frozen=True):
     system: str = ""
     value: str = ""
+
+
+class Reference(Element, frozen=True):
+    reference: str = ""
+    identifier: Identifier = Identifier()
 
 
 class Period(Element, frozen=True):
@@ -121,6 +122,8 @@ class CarePlan(Resource, frozen=True):
 class Provision(Element, frozen=True):
     type: str = ""
     period: Period = Period()
+    purpose: tuple[Coding, ...] = ()
+    provision: tuple[Provision, ...] = ()
 
 
 class Consent(Resource, frozen=True):
@@ -128,6 +131,7 @@ class Consent(Resource, frozen=True):
     scope: CodeableConcept = CodeableConcept()
     patient: Reference = Reference()
     date_time: str = ""
+    policy_rule: CodeableConcept = CodeableConcept()
     provision: Provision = Provision()
 
 

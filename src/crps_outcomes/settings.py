@@ -10,7 +10,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from crps_outcomes import sections
+from crps_outcomes import patient_list, sections
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.fhir import auth
 from crps_outcomes.study import load, locate
@@ -36,11 +36,11 @@ SMART_KID = "CRPS_OUTCOMES_SMART_KID"  # which key, by its name at the server
 SMART_ALG = "CRPS_OUTCOMES_SMART_ALG"  # RS384 or ES384, if the file holds both
 TOKEN_URL = "CRPS_OUTCOMES_TOKEN_URL"  # noqa: S105 - token endpoint, where the server does not name it
 TOKEN_HOST = "CRPS_OUTCOMES_TOKEN_HOST"  # noqa: S105 - host of the token endpoint, if it is not the server's own
+PATIENT_LIST = patient_list.VARIABLE  # file, mode 0600, with the enrolled, where the protocol's selector is "list"
 CA_FILE = "CRPS_OUTCOMES_CA_FILE"  # certificates to trust beside the system's, for a hospital's own authority
 ALLOWED_ORIGINS = "CRPS_OUTCOMES_ALLOWED_ORIGINS"  # where else pages and files may be, without the token; by spaces
 
-#: Variables that hold a secret themselves, and those that name a file with one.
-SECRETS = (TOKEN, BASIC_PASSWORD)
+#: Variables that name a file with a secret.
 SECRET_FILES = (TOKEN_FILE, BASIC_PASSWORD_FILE, SMART_KEY_FILE)
 #: Each is a way to sign in; at most one may be set.
 _WAYS = (TOKEN, TOKEN_FILE, TOKEN_BLOCK, BASIC_USER, SMART_CLIENT_ID)
@@ -206,3 +206,8 @@ def ca_file(environment: Mapping[str, str]) -> Path | None:
     if path is not None and not path.is_file():
         raise DefinitionError(f"{CA_FILE}: {path} is not a file; it should hold certificates in PEM form")
     return path
+
+
+def patients(environment: Mapping[str, str]) -> Path | None:
+    """The file with the list of the enrolled, if there is one; `patient_list` judges it."""
+    return Path(environment[PATIENT_LIST]) if environment.get(PATIENT_LIST) else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crps_outcomes import resources as fhir
+from crps_outcomes.fhir.source import Unit
 from crps_outcomes.journal import Place, Taken, row_of
 from crps_outcomes.ledger import Before, Books
 from crps_outcomes.nights import KnownIds
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from crps_outcomes.fhir.source import Item, Part, Query, Session, Unit
+    from crps_outcomes.fhir.source import Item, Part, Query, Session
     from crps_outcomes.journal import Held, Journal
     from crps_outcomes.nights import Past
     from crps_outcomes.progress import Tell
@@ -44,6 +45,8 @@ class Taking:
     _taken: dict[str, list[Taken]] = field(default_factory=dict)
     _changes_only: dict[str, set[str]] = field(default_factory=dict)  # type -> people of whom only changes were asked
     _whole: set[str] = field(default_factory=set)  # types of which some unit was asked for without a limit in time
+    known: frozenset[str] = frozenset()  # records of the people enrolled at the snapshot before
+    rewrites: dict[str, Callable[[Held], Held]] = field(default_factory=dict)  # type -> what is kept instead
     _received: Counter[str] = field(default_factory=Counter)
     _known: KnownIds | None = None
 
@@ -64,6 +67,11 @@ class Taking:
     def note(self, parts: Iterable[Part]) -> None:
         """Parts that opening the source has shown: they go into the accounts as they are."""
         self.books.rows += (row_of(self.read(part)) for part in parts)
+
+    def give(self, part: Part) -> None:
+        """Something the source does not hold, as if it did."""
+        unit = Unit(part.query_id, part.resource_type)
+        self._enter(unit, self.journal.commit(unit, [part], lambda _: True))
 
     def ask(self, queries: Sequence[Query], keeps: Keeps) -> None:
         """Take every unit of the queries; what ``keeps`` refuses is counted, and its content let go at once."""
@@ -134,13 +142,15 @@ class Taking:
             self._whole.add(unit.resource_type)
         else:
             self._changes_only.setdefault(unit.resource_type, set()).update(unit.people)
-        self._taken[unit.resource_type].append(taken)
+        self._taken.setdefault(unit.resource_type, []).append(taken)
         self.books.rows += taken.rows
 
     # --- settling ---
 
     def _settle(self, books: Books, resource_type: str, keeps: Keeps, *, names_people: bool = False) -> Iterator[Held]:
         runs = [run for taken in self._taken.get(resource_type, ()) for run in self.journal.held(taken)]
+        if resource_type in self.rewrites:
+            runs = [map(self.rewrites[resource_type], run) for run in runs]
         before = self._before(resource_type, keeps)
         return books.settle(
             resource_type, runs, lambda one: keeps(resource_type, one), before, names_people=names_people
@@ -156,7 +166,7 @@ class Taking:
             items=past.items(resource_type, place),
             place=place,
             is_asked_again=lambda one: is_whole and one.subject_id not in changes_only,
-            is_known=lambda one: (one.subject_id or one.id) in past.people,
+            is_known=lambda one: (one.subject_id or one.id) in self.known,
             is_wanted=lambda one: keeps(resource_type, one),
             deleted=frozenset(identity for name, identity in self.session.deleted if name == resource_type),
             seen_until=past.night.watermarks.get(resource_type),

@@ -60,7 +60,8 @@ def tables(n: int = 64, seed: int = SEED) -> Tables:
 
 @cache
 def analysis(n: int = 64) -> Analysis:
-    return analyse(tables(n), the_study(), as_of=AS_OF, not_enrolled={"membership ended": 3, "no patient record": 1})
+    reasons = {"membership not active": 12, "consent refused or withdrawn": 3, "consent expired": 0, "not at the source": 1}
+    return analyse(tables(n), the_study(), as_of=AS_OF, not_enrolled=reasons)
 
 
 @cache

@@ -67,7 +67,8 @@ def run(
     all_resources = [*([PERSON, DIAGNOSIS, DOSE] if person else []), *resources]
     lines = [(one["resourceType"], json.dumps(one).encode()) for one in all_resources]
     subjects = dict.fromkeys(enrolled)
-    screened = screen(lines, subjects, as_of=as_of, timezone=STUDY.protocol.timezone, verdicts=Forgetful())
+    records = {name: name for name in subjects}
+    screened = screen(lines, records, as_of=as_of, timezone=STUDY.protocol.timezone, verdicts=Forgetful())
     rows = tabulate(screened, STUDY)
     scored = score(rows, subjects, STUDY, as_of=as_of)
     rejections = rejection_table((*screened.rejections, *rows.rejections, *scored.rejections))

@@ -250,6 +250,13 @@ def test_every_box_of_the_flow_is_the_next_one_and_those_who_left():
     assert boxes["reason"].iloc[0] == "consent withdrawn"
 
 
+def test_each_reason_for_not_being_enrolled_is_named_with_its_number():
+    listed = {"membership not active": 2, "consent expired": 1, "merged into another record": 0}
+    counts = analyse(cohort([with_pain(1, 8, 5)]), the_study(), as_of=AS_OF, not_enrolled=listed).counts
+    (box,) = counts[counts["step"] == "listed"].to_dict("records")
+    assert (box["n_left"], box["reason"]) == (3, "membership not active 2, consent expired 1")
+
+
 def test_without_a_list_the_flow_starts_with_the_enrolled():
     assert analysed([with_pain(1, 8, 5)]).counts.sort_values("order")["step"].iloc[0] == "enrolled"
 

@@ -93,6 +93,35 @@ def test_the_token_file_is_told_to_the_flow_but_is_no_parameter(flow, monkeypatc
     assert "secret.txt" not in flow.asked[0][2].model_dump_json()
 
 
+def test_the_host_of_the_token_is_told_to_the_flow_but_is_no_parameter(flow, monkeypatch):
+    monkeypatch.setenv("CRPS_OUTCOMES_TOKEN_HOST", "")
+    call("run", "--source", "https://fhir.example.org", "--accept-token-host", "login.example.org")
+    assert os.environ["CRPS_OUTCOMES_TOKEN_HOST"] == "login.example.org"
+    assert "login" not in flow.asked[0][2].model_dump_json()
+
+
+def test_the_patient_list_is_told_to_the_flow_but_is_no_parameter(flow, monkeypatch, tmp_path):
+    monkeypatch.setenv("CRPS_OUTCOMES_PATIENT_LIST", "")
+    copy_of_study(tmp_path / "study")
+    protocol = tmp_path / "study" / "mappings" / "protocol.toml"
+    protocol.write_text(protocol.read_text(encoding="utf-8").replace('selector = "group"', 'selector = "list"'), encoding="utf-8")
+    (tmp_path / "people.csv").touch(0o600)
+    (tmp_path / "people.csv").write_text("patient\na\n", encoding="utf-8")
+    assert "enrolment: by list" in call("check", "--study", tmp_path / "study").stdout
+    result = call("run", "--source", "data", "--study", tmp_path / "study", "--patients", tmp_path / "people.csv")
+    assert result.exit_code == 0
+    assert os.environ["CRPS_OUTCOMES_PATIENT_LIST"] == str(tmp_path / "people.csv")
+    assert "people.csv" not in flow.asked[0][2].model_dump_json()
+
+
+def test_a_patient_list_nobody_asked_for_or_that_is_wrong_is_refused_before_anything_runs(flow, monkeypatch, tmp_path):
+    monkeypatch.setenv("CRPS_OUTCOMES_PATIENT_LIST", "")
+    (tmp_path / "people.csv").touch(0o600)
+    result = call("run", "--source", "data", "--patients", tmp_path / "people.csv")
+    assert (result.exit_code, flow.asked) == (2, [])
+    assert 'selector is "group"' in result.stderr
+
+
 @pytest.mark.parametrize("error", [DefinitionError, SourceError, IncompleteDataError, NoPatientsError])
 def test_each_kind_of_failure_has_its_exit_code_and_one_message(flow, error):
     flow.does = error("what is wrong; what would be right")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from crps_outcomes.fhir import auth
 from crps_outcomes.fhir.client import FaultError, Surroundings, connect
 from crps_outcomes.fhir.complaints import complaint_in
-from crps_outcomes.fhir.pace import Pace
+from crps_outcomes.fhir.pace import Pace, asked_to_wait
 from faulty_server import BASE, Answer, listening
 
 QUICK = Surroundings(sleep=lambda _: None, chance=lambda: 0.5)
@@ -98,6 +99,12 @@ def test_asking_gives_the_answer_whatever_its_status_after_what_repeating_may_cu
 def test_asking_fails_only_when_no_whole_answer_comes():
     with connected(Script(httpx.ReadTimeout("slow"))) as client, pytest.raises(FaultError, match=r"F21.*ReadTimeout"):
         client.ask("DELETE", client.address("job"))
+
+
+@pytest.mark.parametrize("status", [201, 202, 204, 206, 304])
+def test_only_a_plain_200_is_a_page(status):
+    with connected(Script(Answer(status, {}))) as client, pytest.raises(FaultError, match="F22"):
+        client.get(client.address("Patient"), bytes)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -223,3 +230,107 @@ def test_no_more_than_so_many_requests_a_second_are_sent_over_all_threads():
         pace.wait()
     assert 3.8 <= now[0] <= 4.0
     assert max(slept) <= 0.11
+
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+EPOCH = int(NOW.timestamp())
+ASKED = [
+    ({"retry-after": "0"}, 0),
+    ({"retry-after": "120"}, 120),
+    ({"retry-after": "Sun, 01 Mar 2026 12:01:00 GMT"}, 60),
+    ({"retry-after": "Sunday, 01-Mar-26 12:01:00 GMT"}, 60),
+    ({"retry-after": str(EPOCH + 30)}, 30),
+    ({"retry-after": str((EPOCH + 30) * 1000)}, 30),
+    ({"retry-after": str(EPOCH - 30)}, None),
+    ({"retry-after": "-1"}, None),
+    ({"retry-after": "1.5"}, None),
+    ({"retry-after": "\u0665"}, None),
+    ({"retry-after": "tomorrow"}, None),
+    ({"retry-after": "9" * 400}, pytest.approx(1e17, rel=0.1)),
+    ({"retry-after": "soon", "ratelimit": '"requests";r=0;t=59'}, 59),
+    ({"retry-after": "5", "ratelimit": '"requests";r=0;t=59'}, 5),
+    ({"ratelimit": '"burst";r=3;t=1, "day";r=0; t=59'}, 59),
+    ({"ratelimit": '"requests";r=10;t=59'}, None),
+    ({"ratelimit": "limit=100, remaining=0, reset=50"}, 50),
+    ({"ratelimit": "limit=100, remaining=10, reset=50"}, None),
+    ({"ratelimit-remaining": "0", "ratelimit-reset": "50"}, 50),
+    ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(EPOCH + 50)}, 50),
+    ({"x-ratelimit-remaining": "3", "x-ratelimit-reset": "50"}, None),
+    ({}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("headers", "seconds"), ASKED, ids=str)
+def test_every_way_to_ask_for_patience_is_understood_and_what_cannot_be_is_left_to_back_off(headers, seconds):
+    assert asked_to_wait(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("asked", "waited"), [("7", 7.0), ("86400", 600.0), (str(EPOCH + 10**6), 600.0), ("-1", 1.0), ("x", 1.0)]
+)
+def test_a_wait_is_as_long_as_asked_but_never_above_ten_minutes(status, asked, waited):
+    waits = []
+    surroundings = Surroundings(sleep=waits.append, chance=lambda: 0.5, now=lambda: NOW)
+    script = Script(Answer(status, b"", {"retry-after": asked}), Answer(200, {}))
+    with connected(script, surroundings=surroundings) as client:
+        client.get(client.address("Patient"), bytes)
+    assert waits == [waited]
+
+
+def test_an_answer_that_trickles_is_given_up_though_no_silence_is_long():
+    now = [0.0]
+
+    class Trickle(httpx.SyncByteStream):
+        def __iter__(self):
+            while True:
+                now[0] += 4
+                yield b" "
+
+    def respond(_):
+        return httpx.Response(200, headers=JSON, stream=Trickle())
+
+    slow = Surroundings(sleep=lambda _: None, chance=lambda: 0.5, clock=lambda: now[0])
+    with (
+        connected(respond, surroundings=slow) as client,
+        pytest.raises(FaultError, match="F21 an answer that trickles"),
+    ):
+        client.get(client.address("Patient"), bytes)
+    assert now[0] < 5 * 60
+
+
+def test_a_401_after_another_fault_is_still_answered_with_a_new_token():
+    class Renewed:
+        token = "old"
+
+        def sign_in(self, _client, _types):
+            return self
+
+        def header(self):
+            return f"Bearer {self.token}"
+
+        def renew(self, rejected):
+            self.token = "new"
+            return rejected == "Bearer old"
+
+    script = Script(Answer(503), Answer(401), Answer(200, {}))
+    with connected(script, credential=Renewed()) as client:
+        client.get(client.address("Patient"), bytes)
+    assert [one.headers["authorization"] for one in script.asked] == ["Bearer old", "Bearer old", "Bearer new"]
+
+
+def test_what_cannot_be_renewed_is_not_sent_again():
+    class Fixed:
+        def sign_in(self, _client, _types):
+            return self
+
+        def header(self):
+            return "Bearer old"
+
+        def renew(self, rejected):
+            return False
+
+    script = Script(Answer(401))
+    with connected(script, credential=Fixed()) as client, pytest.raises(FaultError, match="F18 HTTP 401"):
+        client.get(client.address("Patient"), bytes)
+    assert len(script.asked) == 1

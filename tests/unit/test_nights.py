@@ -11,8 +11,8 @@ from small_cohort import cohort, consent, group, member, observation, protocol, 
 
 from crps_outcomes.errors import IncompleteDataError
 from crps_outcomes.home import Home
-from crps_outcomes.nights import OVERLAP, next_watermarks
-from crps_outcomes.state import Records
+from crps_outcomes.nights import OVERLAP, Past, next_watermarks
+from crps_outcomes.state import Night, Records
 from faulty_server import FaultyServer, Inject
 
 FIRST_NIGHT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -200,12 +200,9 @@ def test_any_history_of_nights_ends_in_the_snapshot_of_one_whole_pull(nights, tm
 
 
 def test_a_watermark_is_what_the_source_said_less_an_overlap_and_never_goes_back():
-    class Past:
-        class night:  # noqa: N801
-            watermarks = {"Observation": FIRST_NIGHT}
-
+    past = Past(Night("scope", "digest", FIRST_NIGHT, {"Observation": FIRST_NIGHT}), None)
     seen = {"Observation": FIRST_NIGHT - timedelta(days=9), "Consent": FIRST_NIGHT - timedelta(days=3), "Condition": None}
-    marks = next_watermarks(seen, FIRST_NIGHT, Past())
+    marks = next_watermarks(seen, FIRST_NIGHT, past)
     assert marks == {
         "Observation": FIRST_NIGHT,
         "Consent": FIRST_NIGHT - timedelta(days=3) - OVERLAP,

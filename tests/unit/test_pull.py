@@ -141,7 +141,7 @@ def test_a_server_and_a_folder_with_the_same_data_give_the_same_snapshot(tmp_pat
     assert (asked.snapshot.manifest.source_kind, read.snapshot.manifest.source_kind) == ("rest", "folder")
 
 
-@pytest.mark.parametrize("selector", SAID)
+@pytest.mark.parametrize("selector", sorted(SAID.keys() - {"list"}))
 @pytest.mark.parametrize("kind", ["rest", "folder"])
 def test_the_snapshot_says_the_same_about_enrolment_as_the_pull(selector, kind, tmp_path):
     own = selecting(selector)
@@ -157,7 +157,7 @@ def test_the_snapshot_says_the_same_about_enrolment_as_the_pull(selector, kind, 
     assert list(again.enrolled) == ["a", "b"]
 
 
-@pytest.mark.parametrize("selector", SAID)
+@pytest.mark.parametrize("selector", sorted(SAID.keys() - {"list"}))
 @pytest.mark.parametrize("kind", ["rest", "folder"])
 def test_other_cohorts_of_the_same_source_are_dropped(selector, kind, tmp_path):
     own, others = selecting(selector), of_another_cohort(SAID[selector])

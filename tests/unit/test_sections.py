@@ -13,6 +13,7 @@ import pytest
 from cohort_tables import the_study
 from report_fixture import facts, model, provenance, releasable
 
+from crps_outcomes.analysis.flow import REASONS
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.evidence import published
 from crps_outcomes.facts import Facts
@@ -210,6 +211,12 @@ def test_the_release_edition_prints_no_small_count_and_no_mark_of_a_person():
     sections = {section.id: section for section in model(64, "release").sections}
     assert sections["dosing"].figures == {}
     assert "Thin lines: one person" not in sections["pain"].figures["course"].svg
+
+
+def test_the_release_edition_says_in_general_why_people_listed_are_not_enrolled():
+    named, general = (releasable(64, edition).counts.set_index("step").loc["listed"] for edition in EDITIONS)
+    assert named["reason"] == "membership not active 12, consent refused or withdrawn 3, not at the source 1"
+    assert (general["n_left"], general["reason"]) == (16, REASONS["listed"])  # 16 may be shown, 3 and 1 may not
 
 
 def test_the_release_edition_prints_no_number_of_a_hidden_row():

@@ -224,10 +224,18 @@ def test_a_token_that_is_rejected_is_renewed_once_and_the_same_page_asked_for_ag
 
 
 def test_many_threads_with_one_rejected_token_renew_it_once(tmp_path):
-    hospital = Hospital()
+    everybody = threading.Barrier(8, timeout=10)
+
+    class Crowded(Hospital):
+        def __call__(self, request):
+            if request.headers.get("authorization") == "Bearer token-1":
+                everybody.wait()  # all hold the old token before the first asks for a new one
+            return super().__call__(request)
+
+    hospital = Crowded()
     with signed_in(hospital, tmp_path) as client, ThreadPoolExecutor(8) as pool:
         hospital.valid = "another"
-        assert [one.content for one in pool.map(lambda _: get(client), range(40))] == [b"{}"] * 40
+        assert [one.content for one in pool.map(lambda _: get(client), range(8))] == [b"{}"] * 8
     assert len(hospital.forms) == 2
 
 
@@ -246,7 +254,7 @@ def test_a_renewal_that_is_refused_is_not_asked_for_by_every_query_again(tmp_pat
 ELSEWHERE = [
     "https://evil.test/auth/token", "https://fhir.test:8443/auth/token", "https://fhir.test.evil.test/token",
     "https://fhir.test@evil.test/token", "https://evil.test/?https://fhir.test/auth/token", "https://fhir.test./token",
-    "http://fhir.test/auth/token", "/auth/token", "", "https://:", "https://xn--fhir-test/",
+    "https://someone@fhir.test/auth/token", "http://fhir.test/auth/token", "/auth/token", "", "https://:", "https://xn--fhir-test/",
 ]  # fmt: skip
 
 
@@ -278,6 +286,14 @@ def test_T3_a_host_the_settings_name_is_asked_and_only_for_the_token(settings, t
     assert [one.url.host for one in hospital.asked] == ["fhir.test", "login.test", "fhir.test"]
     assert hospital.claims[0]["aud"] == "https://login.test/token"
     assert "authorization" not in hospital.asked[1].headers
+
+
+@pytest.mark.parametrize("settings", [{"token_url": "http://login.test/token"}, {"token_host": "fhir.test"}])
+def test_T3_even_a_host_the_settings_name_gets_no_statement_unencrypted(settings, tmp_path):
+    hospital = Hospital(configuration={"token_endpoint": "http://fhir.test/token"})
+    with pytest.raises(FaultError, match="F48"), signed_in(hospital, tmp_path, **settings):
+        pass
+    assert hospital.forms == []
 
 
 def test_T3_a_token_endpoint_that_redirects_elsewhere_keeps_the_statement_here(tmp_path):
@@ -331,9 +347,10 @@ def test_of_two_keys_that_fit_the_settings_name_one(tmp_path):
     ({"kty": "EC", "crv": "P-384", "d": "canary", "x": "canary", "y": "canary", "kid": "a"}, "not a private key"),
     ([], "not a private key"),
     (pem(OTHER), "no private keys fit"),
+    (pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)), "no private keys fit"),
     (pem(EC), "SMART_KID"),
     (jwk(EC, None), "SMART_KID"),
-], ids=str)  # fmt: skip
+], ids=["empty", "text", "broken PEM", "broken JWK", "list", "P-256", "RSA 1024", "PEM without kid", "JWK without kid"])  # fmt: skip
 def test_a_file_without_a_fitting_key_is_refused_and_not_repeated(content, words, tmp_path):
     with pytest.raises(DefinitionError, match=words) as caught:
         signing_key(file(tmp_path, content))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from itertools import count
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -95,10 +94,11 @@ def test_without_a_token_the_server_says_nothing(base, tmp_path):
 
 
 def test_a_token_is_renewed_ahead_of_its_end(base, access):
-    records, hours = [], count(0, 3600)
-    ahead = Surroundings(clock=lambda: float(next(hours)))
+    records, now = [], [0.0]
+    ahead = Surroundings(clock=lambda: now[0])
     with signed_in(base, access("ES384"), surroundings=ahead, told=records.append) as client:
         for _ in range(3):
+            now[0] += 3600
             client.get(client.address("Patient"), bytes)
     assert sum(one["url"].endswith("/auth/token") for one in records) == 4
     assert {one["status"] for one in records} == {200}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Why people leave after a box.
 REASONS = {
-    "listed": "membership ended, no patient record, or consent withdrawn",
+    "listed": "membership not active, consent withdrawn or expired, or no patient record of their own",
     "enrolled": "no CRPS diagnosis on record",
     "diagnosis": "no intramuscular session",
     "treated": "no baseline pain score",
@@ -74,9 +74,10 @@ def flow(cohort: Cohort, not_enrolled: Mapping[str, int] | None) -> pd.DataFrame
 def _listed(cohort: Cohort, not_enrolled: Mapping[str, int] | None) -> list[Box]:
     if not_enrolled is None:
         return []
-    reasons = [reason for reason, n in not_enrolled.items() if n]
-    n = cohort.n("enrolled") + sum(not_enrolled.values())
-    return [Box("listed", "Listed", "on the source's list for the protocol", n, ", ".join(reasons))]
+    reasons = {reason: n for reason, n in not_enrolled.items() if n}
+    said = ", ".join(reasons if len(reasons) == 1 else (f"{reason} {n}" for reason, n in reasons.items()))
+    n = cohort.n("enrolled") + sum(reasons.values())
+    return [Box("listed", "Listed", "on the source's list for the protocol", n, said)]
 
 
 def _boxes(cohort: Cohort) -> list[Box]:

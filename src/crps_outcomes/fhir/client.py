@@ -51,6 +51,7 @@ _TRIES = {"F18": 2, "F20": 10, "F21": 5}
 _LONGEST_WAIT_SECONDS = 600.0
 _FIRST_WAIT_SECONDS = 1.0
 _MOST_REDIRECTS = 3
+_TIMEOUTS_AN_ANSWER = 10
 _LARGEST_FILE = 16 << 30  # unpacked; as for a file in a folder
 
 
@@ -124,6 +125,7 @@ class Client:
     surroundings: Surroundings
     pace: Pace
     largest_body: int
+    patience_seconds: float  # for the whole of an answer held in memory
     allowed: frozenset[Origin] = frozenset()
     told: Callable[[Mapping[str, Any]], None] = _nobody
 
@@ -340,9 +342,11 @@ class Client:
         return body
 
     def _bounded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        n_bytes = 0
+        n_bytes, latest = 0, self.surroundings.clock() + self.patience_seconds
         for chunk in chunks:
             n_bytes += len(chunk)
+            if self.surroundings.clock() > latest:
+                raise FaultError("F21", "an answer that trickles on without an end")
             if n_bytes > self.largest_body:
                 limit = self.largest_body // MEGABYTE
                 raise FaultError("F22", f"an answer larger than {limit} MB; lower pull.page_size or raise max_body_mb")
@@ -426,7 +430,10 @@ def connect(  # noqa: PLR0913 - each is one setting of the source
         headers={"Accept": _FHIR, "Accept-Encoding": "gzip"}, timeout=timeout_seconds, transport=wire, mounts=routes,
         follow_redirects=False, trust_env=False,
     ) as http:  # fmt: skip
-        stranger = Client(base, http, no_credential, surroundings, pace, max_body_mb * MEGABYTE, allowed, told)
+        stranger = Client(
+            base, http, no_credential, surroundings, pace, max_body_mb * MEGABYTE, _TIMEOUTS_AN_ANSWER * timeout_seconds,
+            allowed, told,
+        )  # fmt: skip
         yield replace(stranger, credential=credential.sign_in(stranger, resource_types))
 
 
@@ -493,7 +500,7 @@ def _no_answer(error: BaseException | None) -> str:
     """What went wrong below HTTP; a certificate that is not trusted is named, for no setting turns the check off."""
     reason = f"no whole answer ({type(error).__name__})"
     while error is not None:
-        if isinstance(error, ssl.SSLError):
+        if isinstance(error, ssl.SSLCertVerificationError):
             return "the server's certificate is not trusted; name its authority's file in ca_file"
         error = error.__cause__ or error.__context__
     return reason

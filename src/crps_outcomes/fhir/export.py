@@ -108,6 +108,10 @@ class ExportSession:
         others = [query for query in queries if query.resource_type in self.beside]
         return [*self.folder.units(queries), *self.search.units(others)]
 
+    def narrows(self, resource_type: str) -> bool:
+        """Files bring all there is of a type at once, a search what it is asked for."""
+        return resource_type in self.beside
+
     def take(self, unit: Unit) -> Iterator[Part]:
         """The parts of a file or of a search."""
         return self.folder.take(unit) if self.folder.holds(unit) else self.search.take(unit)

@@ -160,6 +160,7 @@ class RestSession:
     pulled_at: datetime
     parameters: Mapping[str, frozenset[str]]
     parts: tuple[Part, ...] = ()
+    numbers: Counter[str] = field(default_factory=Counter)  # of the units so far, by type
     since: None = None  # each query says so itself
     deleted: frozenset[tuple[str, str]] = frozenset()
 
@@ -183,8 +184,12 @@ class RestSession:
 
     def units(self, queries: Sequence[Query]) -> list[Unit]:
         """The searches that answer the queries: chunks of values, or a whole type if the server cannot narrow it."""
-        numbers: Counter[str] = Counter()
-        return [self._unit(query, chunk, numbers) for query in queries for chunk in self._chunks(query)]
+        return [self._unit(query, chunk) for query in queries for chunk in self._chunks(query)]
+
+    def narrows(self, resource_type: str) -> bool:
+        """A search brings what it asks for, and may be asked again for more."""
+        del resource_type
+        return True
 
     def take(self, unit: Unit) -> Iterator[Part]:
         """The pages of a search; after a fault the search again, its halves, or one part with the hole."""
@@ -194,13 +199,13 @@ class RestSession:
         """What the server counts for the search without its limit in time."""
         return self._count(_shard(unit)._replace(since=None))
 
-    def _unit(self, query: Query, chunk: tuple[str, ...], numbers: Counter[str]) -> Unit:
+    def _unit(self, query: Query, chunk: tuple[str, ...]) -> Unit:
         name = query.resource_type
-        numbers[name] += 1
+        self.numbers[name] += 1
         parameter, prefix = self._narrowing(query) or ("", "")
         is_by_person = bool(parameter) and query.by == "patient"
         return Unit(
-            name=f"{name}-{numbers[name]:03d}",
+            name=f"{name}-{self.numbers[name]:03d}",
             resource_type=name,
             people=chunk if is_by_person else (),
             since=query.since if is_by_person and self._knows_changes(name) else None,

@@ -85,7 +85,11 @@ class SmartBackend:
         return RenewedToken(lambda: self._token(asking, endpoint, scope, types), client.surroundings.clock)
 
     def _configuration(self, client: Client) -> _Configuration:
-        reply = client.ask("GET", client.address(".well-known/smart-configuration"), headers=_JSON, with_token=False)
+        address = client.address(".well-known/smart-configuration")
+        try:
+            reply = client.ask("GET", address, headers=_JSON, with_token=False)
+        except FaultError as fault:
+            raise FaultError(fault.code, f"signing in at {client.base}: {fault.reason}") from fault
         try:
             return msgspec.json.decode(reply.body if reply.status == httpx.codes.OK else b"{}", type=_Configuration)
         except msgspec.DecodeError:

@@ -159,6 +159,9 @@ class Session(Protocol):
     def units(self, queries: Sequence[Query]) -> list[Unit]:
         """Units that bring everything the queries ask for, at least; each resource type is asked for once."""
 
+    def narrows(self, resource_type: str) -> bool:
+        """Whether a query's values limit what comes, so that more may be asked for later."""
+
     def take(self, unit: Unit) -> Iterator[Part]:
         """The parts of a unit: all of them, or one with the hole."""
 

@@ -154,6 +154,7 @@ SELECTORS = {
     "research_subject": "ResearchSubject of a study",
     "episode_of_care": "EpisodeOfCare of a type",
     "care_plan": "CarePlan of a category",
+    "list": "the clinic's own list of patients",
 }
 
 

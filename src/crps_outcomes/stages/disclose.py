@@ -202,9 +202,13 @@ def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _hidden_counts(counts: pd.DataFrame, hidden: Mapping[str, str]) -> pd.DataFrame:
-    """COUNTS with hidden cells missing; the reason stays for a hidden number, whether anybody left or not."""
+    """COUNTS with hidden cells missing; the reason stays for a hidden number, whether anybody left or not.
+
+    Why people listed are not enrolled has counts of its own in it: here it is said in general, whatever is hidden.
+    """
     cells = {column: ("counts/" + counts["step"] + "/" + column).isin(list(hidden)) for column in FLOW_NAMES}
-    reason = counts["reason"].mask(cells["n_left"], counts["step"].map(REASONS).fillna(counts["reason"]))
+    is_general = cells["n_left"] | ((counts["step"] == "listed") & (counts["reason"] != ""))
+    reason = counts["reason"].mask(is_general, counts["step"].map(REASONS).fillna(counts["reason"]))
     shown = {column: counts[column].mask(is_hidden) for column, is_hidden in cells.items()}
     return counts.assign(**shown, reason=reason)
 

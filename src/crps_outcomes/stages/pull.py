@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from crps_outcomes import resources as fhir
-from crps_outcomes.enrolment import SELECTOR_TYPES, Enrolment, Listed, cohort, enrol, listed
+from crps_outcomes.enrolment import SELECTOR_TYPES, Enrolment, Listed, cohort, enrol, listed, traces
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError
-from crps_outcomes.fhir.source import FHIR_ID, Filter, Order, Query, Unreadable
+from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query, Unreadable, read_item
 from crps_outcomes.journal import with_hole
 from crps_outcomes.ledger import complaint, missing
+from crps_outcomes.merges import concerned, directory_of
 from crps_outcomes.nights import last_night, next_watermarks, scope_of
+from crps_outcomes.patient_list import list_as_group
 from crps_outcomes.rejections import rejection_table
 from crps_outcomes.snapshot import Completeness, Conclusion, Origin, Snapshot, write_snapshot
 from crps_outcomes.state import Night, Records
@@ -33,10 +35,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from crps_outcomes.definitions import Protocol
-    from crps_outcomes.fhir.source import Item, Part, Session, Source
+    from crps_outcomes.fhir.source import Source
     from crps_outcomes.home import Home
     from crps_outcomes.journal import Held
     from crps_outcomes.nights import Past
+    from crps_outcomes.patient_list import ListedPatient
     from crps_outcomes.progress import Tell
     from crps_outcomes.workplace import Workplace
 
@@ -73,6 +76,7 @@ def pull(  # noqa: PLR0913 - two of them are switches
     protocol: Protocol,
     home: Home,
     *,
+    patients: Sequence[ListedPatient] = (),
     is_whole: bool = False,
     is_draft: bool = False,
     progress: Tell = _say_nothing,
@@ -85,6 +89,7 @@ def pull(  # noqa: PLR0913 - two of them are switches
         source: a server, an export or a folder.
         protocol: whom to pull, and how.
         home: where everything lands.
+        patients: the list of the enrolled, where the protocol's selector is "list".
         is_whole: ask for everything, also of what a pull before has brought.
         is_draft: with holes, take what there is as an incomplete snapshot, which is good for a draft only.
         progress: told what is going on.
@@ -100,17 +105,17 @@ def pull(  # noqa: PLR0913 - two of them are switches
         past = last_night(home, scope)
         place = workplace(home.pulls, About(scope, past.snapshot.digest if past else ""))
         try:
-            taken = _take(source, protocol, place, past, is_whole=is_whole, progress=progress)
+            taken = _take(source, protocol, place, past, patients, is_whole=is_whole, progress=progress)
         except _WholeIsNeededError:
-            taken = _take(source, protocol, place, past, is_whole=True, progress=progress)
+            taken = _take(source, protocol, place, past, patients, is_whole=True, progress=progress)
         progress("Writing the snapshot")
         return _Ending(taken, protocol, home, place, scope, is_draft=is_draft).published()
 
 
 def wanted_types(protocol: Protocol) -> tuple[str, ...]:
     """The resource types the source must know: the selector's, and those the study folder names."""
-    selector = SELECTOR_TYPES[protocol.enrolment.selector]
-    return tuple(dict.fromkeys((*selector, "Patient", *protocol.pull.resource_types)))
+    asked = () if protocol.enrolment.selector == "list" else SELECTOR_TYPES[protocol.enrolment.selector]
+    return tuple(dict.fromkeys((*asked, "Patient", *protocol.pull.resource_types)))
 
 
 # --- taking ---------------------------------------------------------------------------------------------------------
@@ -131,7 +136,14 @@ class _Found:
 
 
 def _take(  # noqa: PLR0913 - what a pull is made of
-    source: Source, protocol: Protocol, place: Workplace, past: Past | None, *, is_whole: bool, progress: Tell
+    source: Source,
+    protocol: Protocol,
+    place: Workplace,
+    past: Past | None,
+    patients: Sequence[ListedPatient],
+    *,
+    is_whole: bool,
+    progress: Tell,
 ) -> _Found:
     watermarks = past.night.watermarks.values() if past and not is_whole else ()
     order = Order(
@@ -154,33 +166,39 @@ def _take(  # noqa: PLR0913 - what a pull is made of
             now=started_at,
             progress=progress,
         )
-        people, enrolment, keeps = _ask(taking, session, protocol, started_at, is_whole=whole)
+        people, enrolment, keeps = _ask(taking, protocol, patients, started_at, is_whole=whole)
         return _Found(taking, source.kind, session.software, started_at, whole, people, enrolment, keeps)
 
 
 def _ask(
-    taking: Taking, session: Session, protocol: Protocol, started_at: datetime, *, is_whole: bool
+    taking: Taking, protocol: Protocol, patients: Sequence[ListedPatient], started_at: datetime, *, is_whole: bool
 ) -> tuple[Listed, Enrolment | None, Keeps]:
     """Everything, in five steps; a hole in what decides who is enrolled ends it, later holes are gathered."""
     day = date.fromisoformat(_local_day(started_at, protocol))
-    taking.note(session.parts)
-    in_cohort = _ask_cohort(taking, protocol)
+    taking.note(taking.session.parts)
+    in_cohort = _given(taking, patients) if protocol.enrolment.selector == "list" else _ask_cohort(taking, protocol)
     selected = taking.decoded(SELECTOR_TYPES[protocol.enrolment.selector], in_cohort)
     people = listed(selected, protocol, as_of=day)
-    if taking.has_holes or not people.active:
+    if taking.has_holes or not (people.active or people.active_identifiers):
         return people, None, in_cohort
-    known = taking.past.people if taking.past else frozenset()
-    if session.since is not None and not known.issuperset(people.active):
+    known = taking.known = taking.past.records(protocol) if taking.past else frozenset()
+    if taking.session.since is not None and (people.active_identifiers or not known.issuperset(people.active)):
         raise _WholeIsNeededError
-    wanted = frozenset(people.active)
-    _ask_people(taking, protocol, people)
-    persons = taking.decoded(("Patient", "Consent"), lambda _, item: _person(_, item) in wanted)
+    of_the_listed = _ask_people(taking, protocol, people)
+    persons = taking.decoded(("Patient", "Consent"), of_the_listed)
     enrolment = enrol(selected | persons, protocol, as_of=day)
-    keeps = _of_the_enrolled(protocol, in_cohort, wanted, enrolment)
+    keeps = _of_the_enrolled(taking, protocol, in_cohort, of_the_listed, selected | persons, enrolment)
     if taking.has_holes or not enrolment.enrolled:
         return people, enrolment, keeps
     _ask_clinical(taking, protocol, enrolment, frozenset() if is_whole else known)
     return people, enrolment, _ask_medications(taking, keeps)
+
+
+def _given(taking: Taking, patients: Sequence[ListedPatient]) -> Keeps:
+    """The Group that a patient list becomes, as if the source had held it."""
+    group = _item(list_as_group(patients))
+    taking.give(Part("patient-list", 0, "Group", declared=1, items=(group,), is_verified=True))
+    return lambda name, _: name == "Group"
 
 
 def _ask_cohort(taking: Taking, protocol: Protocol) -> Keeps:
@@ -195,26 +213,40 @@ def _ask_cohort(taking: Taking, protocol: Protocol) -> Keeps:
     return in_cohort
 
 
-def _ask_people(taking: Taking, protocol: Protocol, people: Listed) -> None:
-    """Patients and Consents of the people listed."""
-    wanted = frozenset(people.active)
-    queries = [Query("Patient", "_id", people.active)]
+def _ask_people(taking: Taking, protocol: Protocol, people: Listed) -> Keeps:
+    """Patients and Consents of the people listed, and of every record merged with theirs, however far."""
+    by_id, by_identifier = people.active, people.active_identifiers
+    taking.ask([Query("Patient", "_id", by_id), Query("Patient", "identifier", by_identifier)], _is_patient)
+    asked, wanted = frozenset(by_id), frozenset[str]()
+    while True:
+        held = cast("list[fhir.Patient]", taking.decoded(("Patient",), _is_patient)["Patient"])
+        wanted = concerned(held, by_id, by_identifier)
+        missing = wanted - asked - {one.id for one in held}
+        if not missing or not taking.session.narrows("Patient"):
+            break
+        asked |= missing
+        taking.ask([Query("Patient", "_id", tuple(sorted(missing)))], _is_patient)
+    directory = directory_of([one for one in held if one.id in wanted])
+
+    def of_the_listed(name: str, item: Item | Held) -> bool:
+        return item.id in wanted if name == "Patient" else directory.record(_patient_of(item)) in wanted
+
     if "Consent" in protocol.pull.resource_types:
-        queries.append(Query("Consent", "patient", people.active))
-    taking.ask(queries, lambda name, item: _person(name, item) in wanted)
+        taking.ask([Query("Consent", "patient", tuple(sorted(wanted)))], of_the_listed)
+    return of_the_listed
 
 
 def _ask_clinical(taking: Taking, protocol: Protocol, enrolment: Enrolment, known: frozenset[str]) -> None:
     """Everything else the study folder names: what changed about those who are known, all about the others."""
-    old = tuple(person for person in enrolment.enrolled if person in known)
-    new = tuple(person for person in enrolment.enrolled if person not in known)
+    old = tuple(record for record in enrolment.records if record in known)
+    new = tuple(record for record in enrolment.records if record not in known)
     watermarks = taking.past.night.watermarks if taking.past else {}
     queries = [
         query
         for name in clinical_types(protocol)
         for query in (Query(name, "patient", old, watermarks.get(name)), Query(name, "patient", new))
     ]
-    taking.ask(queries, lambda _, item: item.subject_id in enrolment.enrolled)
+    taking.ask(queries, lambda _, item: item.subject_id in enrolment.records)
 
 
 def _ask_medications(taking: Taking, keeps: Keeps) -> Keeps:
@@ -280,13 +312,30 @@ def _in_cohort(protocol: Protocol, studies: Sequence[fhir.Resource]) -> Keeps:
     return keeps
 
 
-def _of_the_enrolled(protocol: Protocol, in_cohort: Keeps, wanted: frozenset[str], enrolment: Enrolment) -> Keeps:
-    """Of everybody listed their Consents, of the enrolled the rest, and of the cohort what says who they are."""
+def _of_the_enrolled(  # noqa: PLR0913, PLR0917 - everything that decides who counts
+    taking: Taking,
+    protocol: Protocol,
+    in_cohort: Keeps,
+    of_the_listed: Keeps,
+    held: dict[str, list[fhir.Resource]],
+    enrolment: Enrolment,
+) -> Keeps:
+    """Of everybody listed their Consents, of the enrolled the rest, and of the cohort what says who they are.
+
+    Of Patients who do not count, only how they were joined stays (`traces`).
+    """
+    left = {identity: _item(trace) for identity, trace in traces(held, protocol, enrolment).items()}
+    patients = frozenset(enrolment.records) | frozenset(left)
+    taking.rewrites["Patient"] = lambda one: (
+        msgspec.structs.replace(one, body=left[one.id].body, sha256=left[one.id].sha256) if one.id in left else one
+    )
 
     def keeps(name: str, item: Item | Held) -> bool:
         if name in SELECTOR_TYPES[protocol.enrolment.selector]:
             return in_cohort(name, item)
-        return _person(name, item) in (wanted if name == "Consent" else enrolment.enrolled)
+        if name == "Consent":
+            return of_the_listed(name, item)
+        return item.id in patients if name == "Patient" else item.subject_id in enrolment.records
 
     return keeps
 
@@ -302,8 +351,18 @@ def _selector_filter(protocol: Protocol) -> tuple[Filter, str]:
     return filters[rule.selector]
 
 
-def _person(resource_type: str, item: Item | Held) -> str:
-    return item.id if resource_type == "Patient" else item.subject_id
+def _is_patient(resource_type: str, _: Item | Held) -> bool:
+    return resource_type == "Patient"
+
+
+def _patient_of(item: Item | Held) -> fhir.Reference:
+    return cast("fhir.Consent", fhir.decode("Consent", item.body)).patient
+
+
+def _item(resource: dict[str, Any]) -> Item:
+    item = read_item(msgspec.json.encode(resource))
+    assert isinstance(item, Item)
+    return item
 
 
 def _medication_id(item: Held) -> str:
@@ -418,11 +477,11 @@ def _local_day(instant: datetime, protocol: Protocol) -> str:
 
 def _nobody(found: _Found, selector: str) -> str:
     enrolment, people = found.enrolment, found.people
-    n_listed = len(people.people) + people.n_unresolved
     if enrolment is None:
-        return f"no enrolled patients: the {selector} selector lists {n_listed} and none of them is active"
+        return f"no enrolled patients: the {selector} selector lists {people.n} and none of them is active"
     return (
         f"no enrolled patients: of {enrolment.n_listed} listed by the {selector} selector {enrolment.n_inactive} are "
-        f"inactive, {enrolment.n_consent_revoked} withdrew consent, {enrolment.n_dangling} have no Patient resource, "
-        f"and {enrolment.n_unresolved} cannot be resolved"
+        f"inactive, {enrolment.n_consent_revoked} withdrew consent, of {enrolment.n_consent_expired} it has expired, "
+        f"{enrolment.n_merged} are merged into another record, {enrolment.n_dangling} have no Patient resource, and "
+        f"{enrolment.n_unresolved} cannot be resolved"
     )

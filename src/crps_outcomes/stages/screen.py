@@ -13,7 +13,7 @@ from crps_outcomes.rejections import Rejection
 from crps_outcomes.validation import judge, judge_all
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import date
 
     from crps_outcomes.validation import Verdicts
@@ -44,7 +44,7 @@ class Screened:
 
 def screen(
     lines: Iterable[tuple[str, bytes]],
-    enrolled: Collection[str],
+    records: Mapping[str, str],
     *,
     as_of: date,
     timezone: str,
@@ -54,7 +54,7 @@ def screen(
 
     Args:
         lines: (resource type, canonical JSON) pairs of the clinical types.
-        enrolled: ids of the people who count.
+        records: every patient record whose resources count -> the surviving record of that person.
         as_of: the last day that exists for this report.
         timezone: the clinic's zone, for times that are written in UTC.
         verdicts: the memory of fhir.resources' verdicts.
@@ -64,7 +64,7 @@ def screen(
     for resource_type, raw in lines:
         read = _read(resource_type, raw)
         if not isinstance(read, Rejection):
-            read = refuse(read, enrolled, as_of, timezone) or read
+            read = refuse(read, records, as_of, timezone) or of_survivor(read, records)
         if isinstance(read, Rejection):
             rejections.append(read)
         else:
@@ -81,9 +81,9 @@ def screen(
     )
 
 
-def refuse(resource: fhir.Resource, enrolled: Collection[str], as_of: date, timezone: str) -> Rejection | None:
+def refuse(resource: fhir.Resource, records: Mapping[str, str], as_of: date, timezone: str) -> Rejection | None:
     """The first rule of screening that refuses the resource, or None."""
-    return _refuse_subject(resource, enrolled) or _refuse_status(resource) or _refuse_future(resource, as_of, timezone)
+    return _refuse_subject(resource, records) or _refuse_status(resource) or _refuse_future(resource, as_of, timezone)
 
 
 def subject_id(resource: fhir.Resource) -> str:
@@ -92,6 +92,14 @@ def subject_id(resource: fhir.Resource) -> str:
         return resource.id
     reference = getattr(resource, "subject", None) or getattr(resource, "patient", None) or fhir.Reference()
     return fhir.id_in(reference, "Patient")
+
+
+def of_survivor(resource: fhir.Resource, records: Mapping[str, str]) -> fhir.Resource:
+    """The resource as one of the surviving record, so that nothing later needs to know of merges."""
+    record = subject_id(resource)
+    if isinstance(resource, fhir.Patient) or records.get(record, record) == record:
+        return resource
+    return msgspec.structs.replace(resource, subject=fhir.Reference(f"Patient/{records[record]}"))
 
 
 def _read(resource_type: str, raw: bytes) -> fhir.Resource | Rejection:
@@ -104,13 +112,16 @@ def _read(resource_type: str, raw: bytes) -> fhir.Resource | Rejection:
         return Rejection(f"{resource_type}/{identity.id}", "not-valid-fhir", verdict)
 
 
-def _refuse_subject(resource: fhir.Resource, enrolled: Collection[str]) -> Rejection | None:
+def _refuse_subject(resource: fhir.Resource, records: Mapping[str, str]) -> Rejection | None:
     if isinstance(resource, fhir.Medication):
         return None
     subject = subject_id(resource)
     if not subject:
         return Rejection(resource.ref, "subject-missing")
-    return None if subject in enrolled else Rejection(resource.ref, "subject-not-enrolled")
+    if subject not in records:
+        return Rejection(resource.ref, "subject-not-enrolled")
+    is_merged = isinstance(resource, fhir.Patient) and records[subject] != subject
+    return Rejection(resource.ref, "merged-record") if is_merged else None
 
 
 def _refuse_status(resource: fhir.Resource) -> Rejection | None:
