@@ -17,7 +17,7 @@ from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatient
 from crps_outcomes.fhir import export_source, folder_source, open_source
 from crps_outcomes.fhir.auth import bearer_from_variable
 from crps_outcomes.fhir.client import Surroundings
-from crps_outcomes.fhir.folder import lines_in
+from crps_outcomes.fhir.files import lines_in
 from crps_outcomes.home import Home, private_folder
 from crps_outcomes.stages.pull import pull
 from faulty_server import BASE, PARAMETERS, FaultyServer, Inject, listening
