@@ -310,7 +310,7 @@ class TableRow(Definition):
 
     item: str = ""
     level: int
-    value: float
+    value: float = Field(allow_inf_nan=False)
 
 
 class CodeTrap(Definition):

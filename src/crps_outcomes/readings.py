@@ -176,7 +176,7 @@ def _read(
 
 def _read_value(holder: Valued, measure: Measure, source: ObservationValue, item: str, catalogue: Catalogue) -> Reading:
     if holder.data_absent_reason is not None:
-        return Reading(rule="data-absent")
+        return Reading(rule="data-absent", detail=_why_absent(holder.data_absent_reason))
     reading = _READERS[source.read](holder, measure, catalogue)
     if not reading.rule and source.is_raw_sum:
         reading = _from_raw_sum(reading, measure, catalogue)
@@ -321,7 +321,7 @@ def _read_panel(observation: fhir.Observation, catalogue: Catalogue) -> list[Rea
 def _read_item_value(holder: Valued, measure: Measure, item: str, catalogue: Catalogue) -> Reading:
     """One item that an Observation or a component holds."""
     if holder.data_absent_reason is not None:
-        return Reading(rule="data-absent")
+        return Reading(rule="data-absent", detail=_why_absent(holder.data_absent_reason))
     given = fhir.ResponseAnswer(
         value_integer=holder.value_integer,
         value_quantity=holder.value_quantity,
@@ -399,6 +399,21 @@ def _item_number(measure: Measure, item: str, number: float | None, derivation: 
     if not is_known or number is None:
         return Reading(rule="answer-unknown", detail=item)
     return Reading({"value": float(number), "derivation": derivation})
+
+
+#: HL7's own reasons; a reason in other words is the source's text and is not repeated.
+ABSENT = frozenset(
+    {
+        "unknown", "asked-unknown", "temp-unknown", "not-asked", "asked-declined", "masked", "not-applicable",
+        "unsupported", "as-text", "error", "not-a-number", "negative-infinity", "positive-infinity", "not-performed",
+        "not-permitted",
+    }
+)  # fmt: skip
+
+
+def _why_absent(reason: fhir.CodeableConcept) -> str:
+    stated = {coding.code for coding in reason.coding} & ABSENT
+    return stated.pop() if len(stated) == 1 else ""
 
 
 # --- shared -------------------------------------------------------------------------------------------------------

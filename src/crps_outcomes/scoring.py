@@ -43,9 +43,10 @@ def scored(
     for measure in measures:
         if measure.item_ids and measure.items_of in answered:
             totals, rejections = item_scores(answered[measure.items_of], measure, study)
-            disagreeing = _disagreeing(kept[0], totals, made_from)
-            kept.append(totals[~totals["source_ref"].isin(disagreeing)])
-            refused += [*rejections, *(Rejection(refs, "total-disagrees-with-items") for refs in sorted(disagreeing))]
+            is_same = _beside_recorded(kept[0], totals, made_from)
+            kept.append(totals[~totals["source_ref"].isin(list(is_same))])
+            disagreeing = sorted(refs for refs, agrees in is_same.items() if not agrees)
+            refused += [*rejections, *(Rejection(refs, "total-disagrees-with-items") for refs in disagreeing)]
     scores = pd.concat(kept)
     for measure in measures:
         if measure.score.method in SUMMARY_WEIGHTS:
@@ -288,13 +289,17 @@ def _recorded(values: pd.DataFrame, measures: list[Measure]) -> pd.DataFrame:
     return values.loc[values["measure"].isin([one.id for one in measures]), COLUMNS]
 
 
-def _disagreeing(recorded: pd.DataFrame, totals: pd.DataFrame, made_from: Mapping[str, str]) -> set[str]:
-    """The sets of items whose total is recorded otherwise: by an Observation made from them, else by one of that day."""
+def _beside_recorded(recorded: pd.DataFrame, totals: pd.DataFrame, made_from: Mapping[str, str]) -> dict[str, bool]:
+    """The sets of items whose total is recorded too, and whether it is the same: the recorded one is the one that counts.
+
+    A recorded total belongs to the response it says it is made from, else to the items of its day.
+    """
     recorded = recorded[recorded["measure"].isin(totals["measure"].unique())]
     if recorded.empty:
-        return set()
+        return {}
     pairs = totals.merge(recorded, on=["subject_id", "measure"], suffixes=("", "_recorded"))
     source = pairs["source_ref_recorded"].map(made_from)
     is_pair = (source == pairs["source_ref"]) | (source.isna() & (pairs["taken_on"] == pairs["taken_on_recorded"]))
-    differs = (pairs["value"] - pairs["value_recorded"]).abs() > TOLERANCE
-    return set(pairs.loc[is_pair & differs, "source_ref"])
+    pairs = pairs[is_pair]
+    agrees = (pairs["value"] - pairs["value_recorded"]).abs() <= TOLERANCE
+    return {str(refs): bool(all_of_them) for refs, all_of_them in agrees.groupby(pairs["source_ref"]).all().items()}
