@@ -7,7 +7,18 @@ import json
 
 import pyarrow as pa
 import pytest
-from small_cohort import KEPT, cohort, counts, ndjson, newer, protocol, write_folder, write_manifest
+from small_cohort import (
+    KEPT,
+    cohort,
+    counts,
+    ndjson,
+    newer,
+    observation,
+    protocol,
+    resource,
+    write_folder,
+    write_manifest,
+)
 
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError, SourceError
 from crps_outcomes.fhir import folder as folder_module
@@ -101,6 +112,15 @@ def test_what_names_nobody_belongs_to_nobody(folder, digest):
         file.write(b'{"resourceType":"Observation","id":"whose"}\n')
     write_manifest(folder, {f"{name}.ndjson": (name, None) for name in {one["resourceType"] for one in cohort()}})
     assert pulled(folder).snapshot.digest == digest
+
+
+def test_f28_a_urn_that_no_patient_answers_to_is_a_rejection_and_one_of_a_stranger_is_not(tmp_path):
+    stranger = "8c5ad3c8-8e2f-4a9c-9d3e-27f27f27f27f"
+    loose = [observation("whose", f"urn:uuid:{stranger[:-1]}0"), observation("theirs", f"urn:uuid:{stranger}")]
+    written = [one | {"subject": {"reference": one["subject"]["reference"].removeprefix("Patient/")}} for one in loose]
+    found = pulled(write_folder(tmp_path, [*cohort(), resource("Patient", stranger), *written]))
+    told = found.snapshot.rejections()
+    assert list(zip(told["resource_ref"], told["rule"], strict=True)) == [("Observation/whose", "subject-missing")]
 
 
 # --- holes ----------------------------------------------------------------------------------------------------------

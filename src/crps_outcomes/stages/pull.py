@@ -408,6 +408,7 @@ class _Ending:
     def _kept(self) -> Mapping[str, Iterator[Held]]:
         taking, keeps = self.found.taking, self.found.keeps
         clinical = clinical_types(self.protocol)
+        taking.books.patients = frozenset(one.id for one in taking.newest("Patient", _is_patient))
         return {name: taking.settled(name, keeps, names_people=name in clinical) for name in taking.types}
 
     def _conclude(self) -> Conclusion:
