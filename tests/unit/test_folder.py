@@ -206,6 +206,37 @@ def test_blank_lines_and_a_missing_last_line_break_are_fine(folder, digest):
     assert pulled(folder).snapshot.digest == digest
 
 
+def test_f23_an_error_among_the_lines_is_a_hole_and_a_hint_is_none(folder, digest):
+    path, whole = folder / "Observation.ndjson", (folder / "Observation.ndjson").read_bytes()
+    names = {one["resourceType"] for one in cohort()}
+    write_manifest(folder, {f"{name}.ndjson": (name, None) for name in names})
+    for severity in ("information", "error"):
+        issue = {"severity": severity, "code": "incomplete", "diagnostics": "Jane Roe"}
+        path.write_bytes(whole + ndjson([{"resourceType": "OperationOutcome", "issue": [issue]}]))
+        if severity == "information":
+            assert pulled(folder).snapshot.digest == digest
+    with pytest.raises(IncompleteDataError, match=r"Observation.*F23") as caught:
+        pulled(folder)
+    assert "Jane" not in str(caught.value)
+
+
+def test_f39_a_line_of_another_type_in_a_listed_file_is_a_rejection(folder):
+    path = folder / "Observation.ndjson"
+    path.write_bytes(ndjson([{"resourceType": "Basic", "id": "other"}]) + path.read_bytes().split(b"\n", 1)[1])
+    told = pulled(folder).snapshot.rejections()
+    assert list(told["resource_ref"]) == ["Observation/Observation.ndjson line 1"]
+    assert list(told["rule"]) == ["unreadable"]
+
+
+def test_f42_that_a_listed_type_is_empty_is_confirmed_by_nothing(folder):
+    (folder / "Observation.ndjson").write_bytes(b"")
+    listed = {f"{one['resourceType']}.ndjson": (one["resourceType"], 0) for one in cohort()}
+    for name in listed:
+        listed[name] = (listed[name][0], len((folder / name).read_bytes().splitlines()))
+    write_manifest(folder, listed)
+    assert pulled(folder).state == "unverified"
+
+
 # --- sources that are none ------------------------------------------------------------------------------------------
 
 

@@ -67,8 +67,8 @@ class _Output(msgspec.Struct, frozen=True):
 
 
 class _Manifest(msgspec.Struct, frozen=True, rename="camel"):
-    transaction_time: str
     output: tuple[_Output, ...]
+    transaction_time: str = ""
     error: tuple[_Output, ...] | None = ()
     deleted: tuple[_Output, ...] | None = ()
     request: Any = ""  # some servers mangle it, so only a clear _since in it counts
@@ -85,6 +85,7 @@ class _File:
     path: Path
     resource_type: str  # as listed, else as its name says
     declared: int | None = None
+    is_listed: bool = False
 
     @property
     def name(self) -> str:
@@ -128,7 +129,7 @@ class FolderSource:
         Raises:
             SourceError: no such folder, nothing to read in it, or a manifest.json that is none.
         """
-        yield opened(self.path, order)
+        yield _doubting_empty_types(opened(self.path, order), order)
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,18 @@ class FolderSession:
         return _DELETED if (item.resource_type, item.id) in self.deleted else ""
 
 
+def _doubting_empty_types(session: FolderSession, order: Order) -> FolderSession:
+    """That a listed type holds nothing is not confirmed by a manifest that counts nothing: exports fail so (F42)."""
+    empty = {*order.resource_types} - session.types
+    return replace(
+        session,
+        parts=tuple(
+            replace(part, is_verified=False) if part.declared == 0 and part.resource_type in empty else part
+            for part in session.parts
+        ),
+    )
+
+
 def opened(folder: Path, order: Order) -> FolderSession:
     """A folder as a session, after one look through all its files.
 
@@ -232,7 +245,7 @@ def opened(folder: Path, order: Order) -> FolderSession:
     largest = order.limits.max_body_mb * MEGABYTE
     manifest = _read_manifest(folder)
     files = _listed(folder, manifest) if manifest else _found(folder)
-    looks = {file.name: _look(file, largest) for file in files}
+    looks = {file.name: _look(file, largest, wanted) for file in files}
     for name, hole in gaps({name: look.page for name, look in looks.items() if look.page}).items():
         looks[name].hole = looks[name].hole or hole
     gone, unclear = _deleted(folder, manifest) if manifest else (frozenset[Key](), ())
@@ -242,7 +255,7 @@ def opened(folder: Path, order: Order) -> FolderSession:
         is_verified=manifest is not None,
         pulled_at=_instant_of(manifest, files, looks),
         parts=(
-            *(_as_such(file, looks[file.name], wanted, is_listed=manifest is not None) for file in files),
+            *(_as_such(file, looks[file.name], wanted) for file in files),
             *(_not_honoured(folder, manifest) if manifest else ()),
             *unclear,
             *_not_readable(folder),
@@ -257,7 +270,7 @@ def opened(folder: Path, order: Order) -> FolderSession:
 # --- the folder as such ---------------------------------------------------------------------------------------------
 
 
-def _as_such(file: _File, look: _Look, resource_types: Collection[str], *, is_listed: bool) -> Part:
+def _as_such(file: _File, look: _Look, resource_types: Collection[str]) -> Part:
     """The file as a whole, as part 0: its holes, its unreadable lines and the lines nobody asks for."""
     part = Part(
         query_id=file.name,
@@ -266,7 +279,7 @@ def _as_such(file: _File, look: _Look, resource_types: Collection[str], *, is_li
         declared=file.declared,
         unreadable=tuple(look.unreadable),
         n_not_asked_for=sum(n for name, n in look.types.items() if name not in resource_types),
-        is_verified=is_listed and file.declared is not None,
+        is_verified=file.is_listed and file.declared is not None,
     )
     hole = look.hole or _mismatch(file, look)
     return replace(part, unreadable=(), n_not_asked_for=0, hole=hole) if hole else part
@@ -299,11 +312,15 @@ def _export_error(folder: Path, output: _Output) -> str:
     if path is None:
         return "F37 a listed error file is not there (file_missing)"
     try:
-        outcomes = [_OUTCOME.decode(line.text) for line in lines_in(path)]
+        is_error = any(_is_error(line) for line in lines_in(path))
     except (*JSON_ERRORS, UnpackError, OSError):
         return "F39 a listed error file cannot be read"
-    is_error = any(issue.severity in {"error", "fatal"} for outcome in outcomes for issue in outcome.issue)
     return "F35 the export reports errors (export_errors)" if is_error else ""
+
+
+def _is_error(line: Line) -> bool:
+    """Whether an OperationOutcome says that something went wrong."""
+    return any(issue.severity in {"error", "fatal"} for issue in _OUTCOME.decode(line.text).issue)
 
 
 def _deleted(folder: Path, manifest: _Manifest) -> tuple[frozenset[Key], tuple[Part, ...]]:
@@ -385,7 +402,7 @@ def _read_manifest(folder: Path) -> _Manifest | None:
             f"{path}: not a Bulk Data manifest; it should hold transactionTime and output with type, url and count"
         ) from error
     if instant(manifest.transaction_time) is None:
-        raise SourceError(f"{path}: transactionTime should be an instant with a zone")
+        raise SourceError(f"F45 {path}: transactionTime should be an instant with a zone")
     return manifest
 
 
@@ -403,7 +420,7 @@ def _listed(folder: Path, manifest: _Manifest) -> list[_File]:
         path = _path_of(folder, output) or folder / (_name_in(output) or "unnamed")
         if path.name in files:
             raise SourceError(f"{folder / MANIFEST}: two entries of output name the same file; names should differ")
-        files[path.name] = _File(path, output.type, output.count)
+        files[path.name] = _File(path, output.type, output.count, is_listed=True)
     return [files[name] for name in sorted(files)]
 
 
@@ -446,7 +463,7 @@ def _type_in_name(name: str) -> str:
 # --- what is in them ------------------------------------------------------------------------------------------------
 
 
-def _look(file: _File, largest_bundle: int) -> _Look:
+def _look(file: _File, largest_bundle: int, wanted: Collection[str]) -> _Look:
     """One look through a file: lines, types, newest change, and what cannot be read."""
     look = _Look()
     try:
@@ -454,7 +471,7 @@ def _look(file: _File, largest_bundle: int) -> _Look:
         look.page, look.deleted, look.hole = saved.page, saved.deleted, saved.hole
         for number, line in enumerate(found, 1):
             look.n_lines = number
-            _note(look, file, number, line)
+            _note(look, file, number, line, wanted)
     except FileNotFoundError:
         look.hole = "F37 the listed file is not there (file_missing)"
     except UnpackError as error:
@@ -464,20 +481,29 @@ def _look(file: _File, largest_bundle: int) -> _Look:
     return look
 
 
-def _note(look: _Look, file: _File, number: int, line: Line) -> None:
+def _note(look: _Look, file: _File, number: int, line: Line, wanted: Collection[str]) -> None:
     try:
         head = _HEAD.decode(line.text)
+        says_error = head.resource_type == "OperationOutcome" and _is_error(line)
     except JSON_ERRORS:
-        reason = "not JSON, or not a resource" if line.is_ended else "a line that is cut"
-        if len(look.unreadable) <= _MOST_UNREADABLE:
-            look.unreadable.append(_unreadable(file, number, reason))
+        _refuse(look, file, number, "not JSON, or not a resource" if line.is_ended else "a line that is cut")
         look.is_cut = not line.is_ended
+        return
+    if says_error:
+        look.hole = look.hole or "F23 a line says that something went wrong (OperationOutcome of severity error)"
+    elif file.is_listed and file.resource_type in wanted and head.resource_type not in {*wanted, "OperationOutcome"}:
+        _refuse(look, file, number, "a resource of another type than its file is listed with")
         return
     look.types[head.resource_type] += 1
     if head.meta.last_updated != look.newest_text:
         changed = instant(head.meta.last_updated)
         if changed and (look.newest is None or changed > look.newest):
             look.newest, look.newest_text = changed, head.meta.last_updated
+
+
+def _refuse(look: _Look, file: _File, number: int, reason: str) -> None:
+    if len(look.unreadable) <= _MOST_UNREADABLE:
+        look.unreadable.append(_unreadable(file, number, reason))
 
 
 def _pieces(numbered: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
