@@ -10,6 +10,7 @@ import pytest
 from small_cohort import (
     KEPT,
     cohort,
+    consent,
     counts,
     ndjson,
     newer,
@@ -235,6 +236,26 @@ def test_f42_that_a_listed_type_is_empty_is_confirmed_by_nothing(folder):
         listed[name] = (listed[name][0], len((folder / name).read_bytes().splitlines()))
     write_manifest(folder, listed)
     assert pulled(folder).state == "unverified"
+
+
+def test_f42_a_type_that_was_there_the_night_before_and_is_gone_is_a_hole_until_somebody_says_it_is_right(tmp_path):
+    home, events = Home.at(tmp_path / "home"), [one for one in cohort() if one["resourceType"] == "AdverseEvent"]
+    rest = [one for one in cohort() if one not in events]
+    pull(folder_source(write_folder(tmp_path / "first", cohort())), protocol(), home)
+    second = folder_source(write_folder(tmp_path / "second", rest))
+    with pytest.raises(IncompleteDataError, match=r"AdverseEvent.*F42.*--whole"):
+        pull(second, protocol(), home)
+    assert "AdverseEvent" not in counts(pull(second, protocol(), home, is_whole=True))
+    pull(second, protocol(), home)
+
+
+def test_f42_a_type_goes_with_the_only_person_it_was_about(tmp_path):
+    home = Home.at(tmp_path / "home")
+    events = [one for one in cohort() if one["resourceType"] == "AdverseEvent" and one["id"] != "event-a"]
+    rest = [one for one in cohort() if one["resourceType"] != "AdverseEvent"]
+    pull(folder_source(write_folder(tmp_path / "first", [*rest, events[0]])), protocol(), home)
+    withdrawn = [consent("b", status="inactive") if one["id"] == "consent-b" else one for one in rest]
+    assert "AdverseEvent" not in counts(pull(folder_source(write_folder(tmp_path / "second", withdrawn)), protocol(), home))
 
 
 # --- sources that are none ------------------------------------------------------------------------------------------

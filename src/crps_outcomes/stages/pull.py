@@ -17,7 +17,7 @@ from crps_outcomes import resources as fhir
 from crps_outcomes.enrolment import SELECTOR_TYPES, Enrolment, Listed, cohort, enrol, listed, traces
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError
 from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query, Unreadable, read_item
-from crps_outcomes.journal import with_hole
+from crps_outcomes.journal import Place, with_hole
 from crps_outcomes.ledger import complaint, missing
 from crps_outcomes.merges import concerned, directory_of
 from crps_outcomes.nights import last_night, next_watermarks, scope_of
@@ -167,6 +167,8 @@ def _take(  # noqa: PLR0913 - what a pull is made of
             progress=progress,
         )
         people, enrolment, keeps = _ask(taking, protocol, patients, started_at, is_whole=whole)
+        if source.kind == "folder" and not is_whole and enrolment is not None:
+            taking.note(_vanished(taking, clinical_types(protocol), enrolment))
         return _Found(taking, source.kind, session.software, started_at, whole, people, enrolment, keeps)
 
 
@@ -247,6 +249,21 @@ def _ask_clinical(taking: Taking, protocol: Protocol, enrolment: Enrolment, know
         for query in (Query(name, "patient", old, watermarks.get(name)), Query(name, "patient", new))
     ]
     taking.ask(queries, lambda _, item: item.subject_id in enrolment.records)
+
+
+def _vanished(taking: Taking, resource_types: Sequence[str], enrolment: Enrolment) -> Iterator[Part]:
+    """Holes for types of which there was something about the enrolled, and now nothing at all (F42).
+
+    A server is asked how many there are; a folder cannot be.
+    """
+    if taking.past is None or taking.session.since is not None or taking.has_holes:
+        return
+    arrived = {row.resource_type for row in taking.books.rows if row.n_received}
+    for name in resource_types:
+        before = taking.past.items(name, Place(name, 0))
+        if name not in arrived and any(one.subject_id in enrolment.records for one in before):
+            hole = "F42 the snapshot before holds some, the folder none (suspicious_empty); if that is right: --whole"
+            yield Part(name, 0, name, hole=hole)
 
 
 def _ask_medications(taking: Taking, keeps: Keeps) -> Keeps:
