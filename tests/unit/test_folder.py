@@ -221,6 +221,21 @@ def test_f23_an_error_among_the_lines_is_a_hole_and_a_hint_is_none(folder, diges
     assert "Jane" not in str(caught.value)
 
 
+def test_f28_a_consent_that_may_be_anybodys_is_a_hole_and_one_of_a_stranger_is_not(folder):
+    names = {one["resourceType"] for one in cohort()}
+    write_manifest(folder, {f"{name}.ndjson": (name, None) for name in names})
+    known = resource("Patient", "y", identifier=[{"system": "urn:ids", "value": "7"}])
+    with (folder / "Patient.ndjson").open("ab") as file:
+        file.write(ndjson([known]))
+    path = folder / "Consent.ndjson"
+    whole = path.read_bytes()
+    path.write_bytes(whole + ndjson([consent("y") | {"patient": {"identifier": known["identifier"][0]}}]))
+    assert counts(pulled(folder)) == KEPT
+    path.write_bytes(whole + ndjson([consent("y") | {"patient": {"display": "someone"}}]))
+    with pytest.raises(IncompleteDataError, match=r"Consent.*F28 1 name nobody.*not known who withdrew"):
+        pulled(folder)
+
+
 def test_f39_a_line_of_another_type_in_a_listed_file_is_a_rejection(folder):
     path = folder / "Observation.ndjson"
     path.write_bytes(ndjson([{"resourceType": "Basic", "id": "other"}]) + path.read_bytes().split(b"\n", 1)[1])

@@ -87,6 +87,9 @@ HOLES = [
     (Inject("F22 outcome"), "F22"),
     (Inject("F23"), "F23"),
     (Inject("F30", page=1, resource_type="Consent"), "F30"),
+    (Inject("F28 urn", page=1, resource_type="Consent"), "F28"),
+    (Inject("F28 logical", page=1, resource_type="Consent"), "F28"),
+    (Inject("F28 contained", page=1, resource_type="Consent"), "F28"),
     (Inject("F22", page=1, resource_type="Group"), "F22"),
     (Inject("F17", page=1, resource_type="Patient"), "F17"),
 ]
