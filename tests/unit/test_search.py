@@ -56,6 +56,8 @@ HARMLESS = [
     Inject("F21", times=4),
     Inject("F21 cut", times=4),
     Inject("F21", page=1, resource_type="Patient", times=3),
+    Inject("F21 reset", at="metadata", times=4),
+    Inject("F21 cut", at="metadata", times=4),
 ]
 
 
