@@ -131,9 +131,9 @@ def ours(name: str, times: int) -> str:
 
 PAGE = """## Other clients, same server
 
-Recorded on {day} by `benchmarks/peers_under_faults.py` with {versions}; the environments of other clients are no part of the
-checks of this project, so this table, unlike those above, is not compared with what they do now. To repeat it:
-[benchmarks/README.md](../benchmarks/README.md).
+Recorded on {day} by `benchmarks/peers_under_faults.py` with {versions}, on Python 3.11. The environments of other
+clients are no part of the checks of this project, so this table, unlike those above, is not compared with what they do
+now. To repeat it: [benchmarks/README.md](../benchmarks/README.md).
 
 Asked for: all Observations of three patients, twelve on six pages, with a token, as each client's documentation shows it.
 A run ends with *an error* (an exception), with *all rows*, or with *fewer rows* and no exception: *silent*, or with an error
@@ -148,17 +148,17 @@ lasts unless it says *once*.
 
 What to read in it, and what not:
 
-- Both are general clients. They promise to follow pages, not completeness, and no row that they gave was wrong. A script
-  around either can count and compare, and should.
+- Both are general clients. They promise to follow pages, not completeness, and what they gave was as the server had sent it. A
+  script around either can count and compare, and should.
 - **fhirpy** raises an exception for every error status, every cut body and most answers of another kind; it never goes on
   after one, and it keeps apart what stands among the results. It does not ask again, does not compare totals, and
   follows pages that do not end.
 - **FHIR-PYrate** builds tables from many queries; a page that fails is written to its log, and the table is made from the
-  others, so its log has to be read. It sorts by `_id`, which keeps pages steady while rows are updated, and refuses
-  nothing that can be read. Its `retry_requests` was left as it is by default: off.
+  others, so its log has to be read. It sorts by `_id`, which keeps pages steady while rows are updated. Its
+  `retry_requests` was left as it is by default: off.
 - **This project** refuses more than it must: where a total, a filter or a version is contradicted (F05, F07, F15, F16, F23)
   all rows may have been there, and it stops all the same, for it cannot know. It rejects by name what names no patient (F28).
-- Neither client sent the token to the other host (F03). "No end" is what 20 seconds showed; of F21 slow, where the server is
+- Neither client sent the token to the other host, which answered with an empty page (F03). "No end" is what 20 seconds showed; of F21 slow, where the server is
   silent for two minutes, they show only that neither gives up sooner.
 """
 
