@@ -3,6 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 READY := .venv/.ready
+WORKERS := $(shell nproc 2>/dev/null || echo 2)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -19,7 +20,7 @@ $(READY): requirements.lock pyproject.toml tools/setup.sh
 
 test: install ## the test suite, but for the slow simulations
 	@bash tools/setup.sh tests
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: install ## simulations over many seeds
 	@$(BIN)/pytest -m slow

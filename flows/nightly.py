@@ -14,7 +14,7 @@ from prefect import flow, task
 from prefect.blocks.system import Secret
 from prefect.cache_policies import NO_CACHE
 
-from crps_outcomes import pipeline, progress, settings
+from crps_outcomes import pipeline, progress, pulls, settings
 from crps_outcomes.params import NightlyParams  # noqa: TC001 - Prefect reads the annotations at run time
 
 # The pipeline's own manifests say what is done, not Prefect's cache. A request that fails is retried where it is made;
@@ -28,10 +28,10 @@ def _secret(block: str) -> str:
 
 
 @task(**STEP)
-def pull(home: Path, study: Path, asked: pipeline.Asked) -> str:
+def pull(home: Path, study: Path, asked: pulls.Asked) -> str:
     """The digest of the snapshot."""
     access, patients = settings.access(os.environ, _secret), settings.patients(os.environ)
-    return pipeline.pull(home, study, asked, access, progress.current(), patients=patients)
+    return pulls.pull(home, study, asked, access, progress.current(), patients=patients)
 
 
 derive = task(**STEP)(pipeline.derive)
@@ -44,7 +44,7 @@ def nightly_outcomes(params: NightlyParams) -> list[str]:
     home = settings.home(os.environ, params.home)
     study = settings.study(params)
     source = settings.source(os.environ, params.source)
-    digest = pull(home, study, pipeline.Asked(source, params.method.value, params.whole, params.draft))
+    digest = pull(home, study, pulls.Asked(source, params.method.value, params.whole, params.draft))
     basis = pipeline.basis(home, study, digest, params.as_of)
     progress.current()("Screening, tabulating and scoring")
     parts = derive.map(home, basis, list(range(pipeline.partitions(home, basis))))

@@ -220,13 +220,13 @@ def pull(  # noqa: PLR0913, PLR0917 - one argument per option of the command
 
     Example: [bold]crps-outcomes pull --source https://fhir.example.org/r4 --method export[/bold]
     """
-    from crps_outcomes import pipeline  # noqa: PLC0415 - what the other commands leave to the flow
+    from crps_outcomes import pulls  # noqa: PLC0415 - what the other commands leave to the flow
 
     _offer(token_file, accept_token_host, patients)
-    asked = pipeline.Asked(_where(source), method.value, is_whole=whole)
+    asked = pulls.Asked(_where(source), method.value, is_whole=whole)
     with progress.shown() as tell:
         access, chosen = settings.access(os.environ), settings.patients(os.environ)
-        digest = pipeline.pull(home_at(out).root, locate(study), asked, access, tell, patients=chosen)
+        digest = pulls.pull(home_at(out).root, locate(study), asked, access, tell, patients=chosen)
     typer.echo(digest)
 
 

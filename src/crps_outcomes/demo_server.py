@@ -27,7 +27,7 @@ import msgspec
 import uvicorn
 
 from crps_outcomes.errors import SourceError
-from crps_outcomes.fhir.folder import lines_in, ndjson_in
+from crps_outcomes.fhir.files import lines_in, ndjson_in
 from crps_outcomes.fhir.source import FHIR_ID, JSON_ERRORS
 from crps_outcomes.home import private_folder
 

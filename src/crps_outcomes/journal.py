@@ -184,17 +184,7 @@ def held(item: Item, place: Place, *, keeps: bool = True) -> Held:
 
 def row_of(part: Part) -> Row:
     """What the ledger will say of a part."""
-    return Row(
-        query_id=part.query_id,
-        part=part.part,
-        resource_type=part.resource_type,
-        asked=part.asked,
-        declared=part.declared,
-        n_received=part.n_received,
-        unreadable=part.unreadable,
-        hole=part.hole,
-        is_verified=part.is_verified,
-    )
+    return Row(*(getattr(part, name) for name in Row.__struct_fields__))
 
 
 def with_hole(part: Part, code: str, reason: str) -> Part:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from hashlib import sha256
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from crps_outcomes import resources as fhir
-from crps_outcomes.enrolment import SELECTOR_TYPES, enrol
+from crps_outcomes.enrolment import SELECTOR_TYPES, enrol, listed
 from crps_outcomes.errors import IncompleteDataError
 from crps_outcomes.fhir.source import Item, read_item
 from crps_outcomes.journal import Held, Place, held
@@ -42,6 +42,13 @@ def scope_of(source: Source, protocol: Protocol) -> str:
     return sha256(repr(told).encode()).hexdigest()
 
 
+class KnownPeople(NamedTuple):
+    """The people of a pull before: whom the selector named (ids and identifiers), and the records of the enrolled."""
+
+    listed: frozenset[str] = frozenset()
+    records: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True)
 class Past:
     """The last good pull of a scope."""
@@ -49,12 +56,16 @@ class Past:
     night: Night
     snapshot: Snapshot
 
-    def records(self, protocol: Protocol) -> frozenset[str]:
-        """The records of everybody enrolled then: of these people everything is held."""
+    def people(self, protocol: Protocol) -> KnownPeople:
+        """Who was asked for then, and of whom everything is held."""
         names = {*SELECTOR_TYPES[protocol.enrolment.selector], "Patient", "Consent"}
         held = {name: [fhir.decode(name, line) for line in self.snapshot.lines(name)] for name in names}
         day = date.fromisoformat(self.snapshot.manifest.pulled_on)
-        return frozenset(enrol(held, protocol, as_of=day).records)
+        asked = listed(held, protocol, as_of=day)
+        return KnownPeople(
+            listed=frozenset(asked.active) | frozenset(asked.active_identifiers),
+            records=frozenset(enrol(held, protocol, as_of=day).records),
+        )
 
     def items(self, resource_type: str, place: Place) -> Iterator[Held]:
         """What it holds of a type, sorted by id."""

@@ -154,6 +154,7 @@ class ReportModel:
     created: str
     identity: str
     sections: tuple[Section, ...]
+    draft: str = ""  # what every page of a draft says: that it is one, and what is missing
     lang: str = "en"
 
     @property

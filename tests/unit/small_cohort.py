@@ -102,8 +102,9 @@ KEPT = {"Group": 1, "Patient": 3, "Consent": 4, "Observation": 12, "MedicationAd
 def pulled_from(server: FaultyServer, folder: Path, own: Protocol | None = None, **settings: Any) -> Pulled:
     """A pull from a server in memory; waits are not waited for."""
     surroundings = settings.pop("surroundings", Surroundings(sleep=lambda _: None, chance=lambda: 0.5))
+    asked = {name: settings.pop(name) for name in ("is_whole", "is_draft", "patients") if name in settings}
     source = rest_source(BASE, transport=server.transport(), surroundings=surroundings, **settings)
-    return pull(source, own or protocol(), Home.at(folder))
+    return pull(source, own or protocol(), Home.at(folder), **asked)
 
 
 def counts(pulled: Pulled) -> dict[str, int]:

@@ -15,6 +15,7 @@ from small_cohort import (
     ndjson,
     newer,
     observation,
+    order,
     protocol,
     resource,
     write_folder,
@@ -24,6 +25,7 @@ from small_cohort import (
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError, SourceError
 from crps_outcomes.fhir import folder as folder_module
 from crps_outcomes.fhir import folder_source
+from crps_outcomes.fhir.source import Query
 from crps_outcomes.home import Home
 from crps_outcomes.stages.pull import pull
 
@@ -143,6 +145,25 @@ def test_one_line_more_than_listed_is_a_hole(folder):
     with (folder / "Observation.ndjson").open("ab") as file:
         file.write(b'{"resourceType":"Observation","id":"more"}\n')
     refused(folder, "F36")
+
+
+CHANGES = {
+    "a line fewer": lambda raw: gzip.compress(gzip.decompress(raw).split(b"\n", 1)[1]),
+    "twice as long": lambda raw: raw + raw,
+    "cut": lambda raw: raw[:-9],
+    "gone": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_changes_after_the_look_is_a_hole(change, tmp_path):
+    path = tmp_path / "Observation.ndjson.gz"
+    path.write_bytes(gzip.compress(ndjson([observation(f"o{number}", "a") for number in range(5)])))
+    with folder_source(tmp_path).open(order(tmp_path)) as session:
+        path.write_bytes(CHANGES[change](path.read_bytes()))
+        (unit,) = session.units([Query("Observation")])
+        *_, last = session.take(unit)
+    assert last.hole == "F39 the file changed while it was read"
 
 
 def test_a_missing_file_is_a_hole(folder):

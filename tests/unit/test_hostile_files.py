@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from small_cohort import KEPT, cohort, counts, ndjson, observation, order, protocol, write_folder, write_manifest
 
 from crps_outcomes.fhir import folder_source
-from crps_outcomes.fhir.folder import lines_in
+from crps_outcomes.fhir.files import lines_in
 from crps_outcomes.fhir.source import Item, Query, read_item
 from crps_outcomes.fhir.unpack import UnpackError, blocks, lines
 from crps_outcomes.home import Home
@@ -206,6 +206,14 @@ def test_t37_a_manifest_never_leads_out_of_its_folder(name, tmp_path):
         with folder_source(inside).open(order(inside)) as session:
             assert [part.hole[:3] for part in session.parts] == ["F37"]
             assert session.units([Query(one) for one in KEPT]) == []
+
+
+def test_t37_what_a_manifest_or_a_line_calls_a_type_is_not_repeated(tmp_path):
+    (tmp_path / "one.ndjson").write_bytes(b'{"resourceType":"Jane Roe","id":"x"}\n')
+    write_manifest(tmp_path, {"one.ndjson": ("Jane Roe, born 1970", 2)})
+    with folder_source(tmp_path).open(order(tmp_path)) as session:
+        assert "Jane" not in repr(session.parts) + repr(session.types)
+        assert session.parts[0].hole.startswith("F36")
 
 
 # --- T7: JSON that is none, or worse --------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import msgspec
 
 from crps_outcomes.fhir.client import FaultError
 from crps_outcomes.fhir.complaints import complaint_in
-from crps_outcomes.fhir.folder import lines_in
+from crps_outcomes.fhir.files import lines_in
 from crps_outcomes.fhir.pace import asked_to_wait, http_date
 from crps_outcomes.fhir.source import JSON_ERRORS, TYPE_NAME, Part, instant
 from crps_outcomes.fhir.unpack import UnpackError

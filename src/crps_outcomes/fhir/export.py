@@ -18,7 +18,8 @@ from crps_outcomes import resources as fhir
 from crps_outcomes.errors import DefinitionError, SourceError
 from crps_outcomes.fhir.bulk import Bulk, Job
 from crps_outcomes.fhir.client import FaultError
-from crps_outcomes.fhir.folder import MANIFEST, FolderSession, opened
+from crps_outcomes.fhir.files import MANIFEST
+from crps_outcomes.fhir.folder import FolderSession, opened
 from crps_outcomes.fhir.search import RestSession, RestSource, read_metadata, session_of
 from crps_outcomes.fhir.source import FHIR_ID, JSON_ERRORS, Part
 from crps_outcomes.fhir.wire import Capability, read_bundle

@@ -13,16 +13,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qs
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
-import pyarrow as pa
 
 from crps_outcomes.errors import SourceError
-from crps_outcomes.fhir.bundles import Key, Page, Saved, deletions, gaps, read_saved
+from crps_outcomes.fhir.bundles import Key, Page, gaps
+from crps_outcomes.fhir.files import MANIFEST, contents, readable_in, type_in_name
+from crps_outcomes.fhir.manifest import (
+    Manifest,
+    deleted_in,
+    is_error,
+    name_in,
+    not_honoured,
+    path_of,
+    read_manifest,
+    since_in,
+    too_little,
+)  # fmt: skip
 from crps_outcomes.fhir.source import (
     JSON_ERRORS,
+    TYPE_NAME,
     Item,
     Order,
     Part,
@@ -32,19 +43,14 @@ from crps_outcomes.fhir.source import (
     instant,
     read_item,
 )  # fmt: skip
-from crps_outcomes.fhir.unpack import MEGABYTE, Line, UnpackError, blocks, lines
-from crps_outcomes.fhir.wire import Outcome, read_any_bundle
+from crps_outcomes.fhir.unpack import MEGABYTE, Line, UnpackError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-MANIFEST = "manifest.json"
-_CODECS = {".gz": "gzip", ".zst": "zstd"}
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", re.ASCII)
 #: A piece of a file that is in memory at once: so many lines, or so many bytes.
 _LINES_IN_A_PART, _BYTES_IN_A_PART = 10_000, 16 * MEGABYTE
-_LARGEST_FILE = 16 * 1024 * MEGABYTE
 _MOST_UNREADABLE = 10_000
 _DELETED = "the source lists it as deleted (F40)"
 
@@ -60,22 +66,7 @@ class _Head(msgspec.Struct, frozen=True, rename="camel"):
     meta: _Meta = _Meta()
 
 
-class _Output(msgspec.Struct, frozen=True):
-    type: str
-    url: str
-    count: int | None = None
-
-
-class _Manifest(msgspec.Struct, frozen=True, rename="camel"):
-    output: tuple[_Output, ...]
-    transaction_time: str = ""
-    error: tuple[_Output, ...] | None = ()
-    deleted: tuple[_Output, ...] | None = ()
-    request: Any = ""  # some servers mangle it, so only a clear _since in it counts
-
-
 _HEAD = msgspec.json.Decoder(_Head)
-_OUTCOME = msgspec.json.Decoder(Outcome)
 
 
 @dataclass(frozen=True)
@@ -190,7 +181,7 @@ class FolderSession:
     def _lines(self, unit: Unit) -> Iterator[tuple[int, bytes]]:
         """The lines of the unit's type, numbered; where the look saw no others, nothing is decoded to find them."""
         look = self.looks[unit.work.name]
-        found, _ = _contents(unit.work.path, self.largest_bundle)
+        found, _ = contents(unit.work.path, self.largest_bundle)
         numbered = ((number, line.text) for number, line in enumerate(found, 1))
         if len(look.types) == 1 and not look.unreadable:
             return numbered
@@ -241,30 +232,36 @@ def opened(folder: Path, order: Order) -> FolderSession:
     Raises:
         SourceError: no such folder, nothing to read in it, or a manifest.json that is none.
     """
-    wanted = {*order.resource_types, "Medication"}  # whether Medications are referred to shows later
     largest = order.limits.max_body_mb * MEGABYTE
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     files = _listed(folder, manifest) if manifest else _found(folder)
+    wanted = {*order.resource_types, "Medication"}  # whether Medications are referred to shows later
     looks = {file.name: _look(file, largest, wanted) for file in files}
     for name, hole in gaps({name: look.page for name, look in looks.items() if look.page}).items():
         looks[name].hole = looks[name].hole or hole
-    gone, unclear = _deleted(folder, manifest) if manifest else (frozenset[Key](), ())
+    gone, unclear = deleted_in(folder, manifest) if manifest else (frozenset[Key](), ())
     return FolderSession(
         files=tuple(files),
         looks=looks,
         is_verified=manifest is not None,
         pulled_at=_instant_of(manifest, files, looks),
-        parts=(
-            *(_as_such(file, looks[file.name], wanted) for file in files),
-            *(_not_honoured(folder, manifest) if manifest else ()),
-            *unclear,
-            *_not_readable(folder),
-            *_too_little(manifest, {name for look in looks.values() for name in look.types}, order),
-        ),
-        since=_since(manifest),
+        parts=(*_shown(folder, manifest, files, looks, order), *unclear),
+        since=since_in(manifest),
         deleted=gone.union(*(look.deleted for look in looks.values())),
         largest_bundle=largest,
     )
+
+
+def _shown(
+    folder: Path, manifest: Manifest | None, files: Iterable[_File], looks: Mapping[str, _Look], order: Order
+) -> Iterator[Part]:
+    """What the look has shown: each file as such, and the holes of the folder as a whole."""
+    for file in files:
+        yield _as_such(file, looks[file.name], {*order.resource_types, "Medication"})
+    yield from _not_readable(folder)
+    if manifest:
+        yield from not_honoured(folder, manifest)
+        yield from too_little(manifest, {name for look in looks.values() for name in look.types}, order)
 
 
 # --- the folder as such ---------------------------------------------------------------------------------------------
@@ -295,169 +292,35 @@ def _mismatch(file: _File, look: _Look) -> str:
     return ""
 
 
-def _not_honoured(folder: Path, manifest: _Manifest) -> Iterator[Part]:
-    """Holes of the folder as a whole: what the manifest says went wrong, and files it does not know."""
-    for number, output in enumerate(manifest.error or ()):
-        if hole := _export_error(folder, output):
-            yield Part("manifest.json error", number, "", hole=hole)
-    listed = (*manifest.output, *(manifest.error or ()), *(manifest.deleted or ()))
-    known = {_bare(_name_in(output)) for output in listed}
-    for path in readable_in(folder):
-        if _bare(path.name) not in known:
-            yield Part(path.name, 0, _type_in_name(path.name), hole="F35 a file that manifest.json does not list")
-
-
-def _export_error(folder: Path, output: _Output) -> str:
-    path = _path_of(folder, output)
-    if path is None:
-        return "F37 a listed error file is not there (file_missing)"
-    try:
-        is_error = any(_is_error(line) for line in lines_in(path))
-    except (*JSON_ERRORS, UnpackError, OSError):
-        return "F39 a listed error file cannot be read"
-    return "F35 the export reports errors (export_errors)" if is_error else ""
-
-
-def _is_error(line: Line) -> bool:
-    """Whether an OperationOutcome says that something went wrong."""
-    return any(issue.severity in {"error", "fatal"} for issue in _OUTCOME.decode(line.text).issue)
-
-
-def _deleted(folder: Path, manifest: _Manifest) -> tuple[frozenset[Key], tuple[Part, ...]]:
-    """What the manifest lists as deleted, and the holes of the lists that cannot be used."""
-    gone: set[Key] = set()
-    holes = []
-    for number, output in enumerate(manifest.deleted or ()):
-        try:
-            gone |= _keys_in(_path_of(folder, output), output.count)
-        except _UnusableError as error:
-            holes.append(Part("manifest.json deleted", number, "", hole=str(error)))
-    return frozenset(gone), tuple(holes)
-
-
-class _UnusableError(Exception):
-    """A list of deletions that cannot be used, with the hole."""
-
-
-def _keys_in(path: Path | None, declared: int | None) -> set[Key]:
-    if path is None:
-        raise _UnusableError("F37 a listed file of deletions is not there (file_missing)")
-    try:
-        bundles = [read_any_bundle(line.text) for line in lines_in(path)]
-        keys = {key for bundle in bundles for key in deletions(bundle)}
-    except (*JSON_ERRORS, UnpackError, OSError) as error:
-        raise _UnusableError("F40 a listed file of deletions cannot be read") from error
-    if declared is not None and declared != len(bundles):
-        raise _UnusableError(
-            f"F36 manifest.json declares {declared} lines of deletions, the file holds {len(bundles)} (rows_missing)"
-        )
-    return keys
-
-
 def _not_readable(folder: Path) -> Iterator[Part]:
     """Files that look like resources in a form that is not read: passing over them would lose data in silence."""
     known = {MANIFEST, *(path.name for path in readable_in(folder))}
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name not in known and re.search("json|xml", path.name.lower()):
             hole = "F22 a file in a form that is not read; it should be .ndjson or .json, plain, .gz or .zst"
-            yield Part(path.name, 0, _type_in_name(path.name), hole=hole)
-
-
-def _asked(manifest: _Manifest | None, parameter: str) -> str:
-    """A parameter of the export, as the manifest repeats the request; "" if it does not say."""
-    request = manifest.request if manifest and isinstance(manifest.request, str) else ""
-    return ",".join(parse_qs(request.partition("?")[2]).get(parameter, ()))
-
-
-def _since(manifest: _Manifest | None) -> datetime | None:
-    """From when on changes were asked for; None for everything."""
-    return instant(_asked(manifest, "_since").replace(" ", "+"))  # a plus sign that was not escaped
-
-
-def _too_little(manifest: _Manifest | None, held: Collection[str], order: Order) -> Iterator[Part]:
-    """Holes of an export that was asked for less than this pull wants: that it holds no more says nothing then."""
-    since, types = _since(manifest), _asked(manifest, "_type")
-    if since and (order.since is None or since > order.since):
-        hole = "F44 the export holds only what changed since an instant; an export without _since is needed"
-        yield Part("manifest.json request", 0, "", hole=hole)
-    for number, name in enumerate(order.resource_types, 1):
-        if types and name not in types.split(",") and name not in held:
-            hole = "F42 the export was not asked for this type, so it is not known whether there is any"
-            yield Part("manifest.json request", number, name, hole=hole)
+            yield Part(path.name, 0, type_in_name(path.name), hole=hole)
 
 
 # --- which files ----------------------------------------------------------------------------------------------------
 
 
-def _read_manifest(folder: Path) -> _Manifest | None:
-    if not folder.is_dir():
-        raise SourceError(f"{folder}: no such folder; a source is a folder of .ndjson files or a server's address")
-    path = folder / MANIFEST
-    if not path.is_file():
-        return None
-    try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=_Manifest)
-    except (*JSON_ERRORS, OSError) as error:
-        raise SourceError(
-            f"{path}: not a Bulk Data manifest; it should hold transactionTime and output with type, url and count"
-        ) from error
-    if instant(manifest.transaction_time) is None:
-        raise SourceError(f"F45 {path}: transactionTime should be an instant with a zone")
-    return manifest
-
-
 def _found(folder: Path) -> list[_File]:
-    files = [_File(path, _type_in_name(path.name)) for path in readable_in(folder)]
+    files = [_File(path, type_in_name(path.name)) for path in readable_in(folder)]
     if not files:
         raise SourceError(f"{folder}: no .ndjson or .json files in it, plain, .gz or .zst")
     return files
 
 
-def _listed(folder: Path, manifest: _Manifest) -> list[_File]:
+def _listed(folder: Path, manifest: Manifest) -> list[_File]:
     """The files of the manifest, sorted by name; one that is not there keeps the name it should have."""
     files: dict[str, _File] = {}
     for output in manifest.output:
-        path = _path_of(folder, output) or folder / (_name_in(output) or "unnamed")
+        path = path_of(folder, output) or folder / (name_in(output) or "unnamed")
         if path.name in files:
             raise SourceError(f"{folder / MANIFEST}: two entries of output name the same file; names should differ")
-        files[path.name] = _File(path, output.type, output.count, is_listed=True)
+        name = output.type if TYPE_NAME.fullmatch(output.type) else "unknown"  # what a server writes is not repeated
+        files[path.name] = _File(path, name, output.count, is_listed=True)
     return [files[name] for name in sorted(files)]
-
-
-def _path_of(folder: Path, output: _Output) -> Path | None:
-    """The file an entry of the manifest means: the last piece of its url, as it is or packed."""
-    name = _name_in(output)
-    names = [name, f"{name}.gz", f"{name}.zst"] if name else []
-    return next((folder / one for one in names if (folder / one).is_file()), None)
-
-
-def _name_in(output: _Output) -> str:
-    """A plain file name, or "": what a manifest writes never leads out of the folder."""
-    name = output.url.split("?")[0].split("#")[0].rsplit("/", 1)[-1]
-    return name if _FILE_NAME.fullmatch(name) and ".ndjson" in name else ""
-
-
-def readable_in(folder: Path) -> list[Path]:
-    """The files of resources in a folder, plain or packed, sorted by name; the manifest is none of them."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and path.name != MANIFEST and _bare(path.name).endswith((".ndjson", ".json"))
-    )
-
-
-def ndjson_in(folder: Path) -> list[Path]:
-    """The NDJSON files of a folder, plain or packed, sorted by name."""
-    return [path for path in readable_in(folder) if _bare(path.name).endswith(".ndjson")]
-
-
-def _bare(name: str) -> str:
-    return name.removesuffix(".gz").removesuffix(".zst")
-
-
-def _type_in_name(name: str) -> str:
-    found = re.match(r"[A-Z][A-Za-z]+", name)
-    return found[0] if found else "unknown"
 
 
 # --- what is in them ------------------------------------------------------------------------------------------------
@@ -467,7 +330,7 @@ def _look(file: _File, largest_bundle: int, wanted: Collection[str]) -> _Look:
     """One look through a file: lines, types, newest change, and what cannot be read."""
     look = _Look()
     try:
-        found, saved = _contents(file.path, largest_bundle)
+        found, saved = contents(file.path, largest_bundle)
         look.page, look.deleted, look.hole = saved.page, saved.deleted, saved.hole
         for number, line in enumerate(found, 1):
             look.n_lines = number
@@ -484,8 +347,11 @@ def _look(file: _File, largest_bundle: int, wanted: Collection[str]) -> _Look:
 def _note(look: _Look, file: _File, number: int, line: Line, wanted: Collection[str]) -> None:
     try:
         head = _HEAD.decode(line.text)
-        says_error = head.resource_type == "OperationOutcome" and _is_error(line)
+        is_resource = head.resource_type in look.types or bool(TYPE_NAME.fullmatch(head.resource_type))
+        says_error = head.resource_type == "OperationOutcome" and is_error(line)
     except JSON_ERRORS:
+        is_resource = False
+    if not is_resource:
         _refuse(look, file, number, "not JSON, or not a resource" if line.is_ended else "a line that is cut")
         look.is_cut = not line.is_ended
         return
@@ -530,43 +396,7 @@ def _type_of(text: bytes) -> str:
         return ""
 
 
-def _contents(path: Path, largest_bundle: int) -> tuple[Iterator[Line], Saved]:
-    """The resources in a file, line by line or entry by entry, and what the file says beside them.
-
-    Raises:
-        UnpackError: it is cut, or larger than anything honest.
-        OSError: it cannot be read.
-    """
-    if _bare(path.name).endswith(".ndjson"):
-        return lines_in(path), Saved()
-    content = bytearray()
-    with _opened(path) as packed:
-        for block in blocks(packed, _CODECS.get(path.suffix), largest_bundle):
-            content += block
-    saved = read_saved(content)
-    return (Line(bytes(resource), is_ended=True) for resource in saved.resources), saved
-
-
-def lines_in(path: Path) -> Iterator[Line]:
-    """The lines of an NDJSON file, unpacked by its suffix, in bounded memory.
-
-    Raises:
-        UnpackError: it is cut, or larger than anything honest.
-        OSError: it cannot be read.
-    """
-    with _opened(path) as packed:
-        yield from lines(blocks(packed, _CODECS.get(path.suffix), _LARGEST_FILE))
-
-
-def _opened(path: Path) -> pa.NativeFile:
-    if not path.is_file():
-        raise FileNotFoundError
-    if path.suffix in _CODECS and not path.stat().st_size:
-        raise UnpackError("cut at its very beginning")  # even nothing, packed, has some bytes
-    return pa.OSFile(str(path))
-
-
-def _instant_of(manifest: _Manifest | None, files: Iterable[_File], looks: Mapping[str, _Look]) -> datetime:
+def _instant_of(manifest: Manifest | None, files: Iterable[_File], looks: Mapping[str, _Look]) -> datetime:
     """When the folder was made: as the manifest says, else its newest resource, else its newest file."""
     told = instant(manifest.transaction_time) if manifest else None
     newest = max((look.newest for look in looks.values() if look.newest), default=None)

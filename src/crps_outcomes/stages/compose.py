@@ -65,6 +65,7 @@ def compose(releasable: Releasable, study: Study, report: ReportDefinition, prov
         kind=report.kind,
         running=f"{report.title} · {report.kind}",
         status=_status(facts),
+        draft=draft_in_words(facts) if facts.provenance.is_draft else "",
         meta=_meta(facts),
         author=study.protocol.site,
         created=provenance.as_of.isoformat(),
@@ -108,7 +109,6 @@ def _is_drawn(item: Figure | Flow) -> bool:
 def _status(facts: Facts) -> tuple[str, ...]:
     """What stands at the foot of every page."""
     marks = {
-        draft_in_words(facts): facts.provenance.is_draft,
         EDITIONS[facts.releasable.edition]: True,
         "Synthetic data": facts.protocol.is_synthetic,
         "Example protocol": facts.protocol.is_example,

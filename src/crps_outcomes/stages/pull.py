@@ -20,7 +20,7 @@ from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query,
 from crps_outcomes.journal import Place, with_hole
 from crps_outcomes.ledger import complaint, missing
 from crps_outcomes.merges import concerned, directory_of, identifiers, token
-from crps_outcomes.nights import last_night, next_watermarks, scope_of
+from crps_outcomes.nights import KnownPeople, last_night, next_watermarks, scope_of
 from crps_outcomes.patient_list import list_as_group
 from crps_outcomes.rejections import rejection_table
 from crps_outcomes.snapshot import Completeness, Conclusion, Origin, Snapshot, write_snapshot
@@ -184,16 +184,22 @@ def _ask(
     people = listed(selected, protocol, as_of=day)
     if taking.has_holes or not (people.active or people.active_identifiers):
         return people, None, in_cohort
-    known = taking.known = taking.past.records(protocol) if taking.past else frozenset()
-    if taking.session.since is not None and (people.active_identifiers or not known.issuperset(people.active)):
+    known = taking.past.people(protocol) if taking.past else KnownPeople()
+    taking.known = known.records
+    is_changes_only = taking.session.since is not None
+    if is_changes_only and not known.listed.issuperset((*people.active, *people.active_identifiers)):
         raise _WholeIsNeededError
     of_the_listed = _ask_people(taking, protocol, people)
+    if taking.has_holes:  # somebody may have withdrawn
+        return people, None, in_cohort
     persons = taking.decoded(("Patient", "Consent"), of_the_listed)
     enrolment = enrol(selected | persons, protocol, as_of=day)
+    if is_changes_only and not known.records.issuperset(enrolment.records):
+        raise _WholeIsNeededError
     keeps = _of_the_enrolled(taking, protocol, in_cohort, of_the_listed, selected | persons, enrolment)
-    if taking.has_holes or not enrolment.enrolled:
+    if not enrolment.enrolled:
         return people, enrolment, keeps
-    _ask_clinical(taking, protocol, enrolment, frozenset() if is_whole else known)
+    _ask_clinical(taking, protocol, enrolment, frozenset() if is_whole else known.records)
     return people, enrolment, _ask_medications(taking, keeps)
 
 
