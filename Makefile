@@ -6,7 +6,7 @@ READY := .venv/.ready
 WORKERS := $(shell nproc 2>/dev/null || echo 2)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: install ## synthesize patients, serve them over FHIR, make the report from them
 	@$(BIN)/crps-outcomes demo
@@ -41,6 +41,9 @@ try: check ## MEASURE=id: one measure against its golden file, and its page
 docs: install ## write the pages in docs/ that the catalogue and the tables generate
 	@$(BIN)/crps-outcomes measure docs docs
 
+faults-table: install ## write docs/faults.md: what a pull makes of every fault of the catalogue
+	@$(BIN)/python tools/fault_table.py
+
 up: install ## local Prefect server and worker with both deployments, on 127.0.0.1
 	@$(BIN)/python tools/local_server.py up
 
@@ -55,4 +58,4 @@ clean: ## remove .venv, dist/ and caches; runs and snapshots in build/ stay
 	@rm -rf .venv dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo install test test-slow lint types check try docs up down lock clean
+.PHONY: help demo install test test-slow lint types check try docs faults-table up down lock clean

@@ -47,6 +47,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_subsetted: bool
     place: Place
     body: bytes
+    is_loose: bool = False  # see `Item`
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -177,7 +178,14 @@ class _Gathered:
 def held(item: Item, place: Place, *, keeps: bool = True) -> Held:
     """The item as the journal holds it."""
     return Held(
-        item.id, item.last_updated, item.sha256, item.subject_id, item.is_subsetted, place, item.body if keeps else b""
+        id=item.id,
+        last_updated=item.last_updated,
+        sha256=item.sha256,
+        subject_id=item.subject_id,
+        is_subsetted=item.is_subsetted,
+        place=place,
+        body=item.body if keeps else b"",
+        is_loose=item.is_loose,
     )
 
 

@@ -84,6 +84,7 @@ class Books:
     changes: Counter[tuple[str, Change]] = field(default_factory=Counter)  # by resource type and change
     newest: dict[str, datetime] = field(default_factory=dict)  # by resource type: the latest change kept
     doubts: dict[Place, str] = field(default_factory=dict)
+    patients: frozenset[str] = frozenset()  # ids of all Patients that arrived, enrolled or not
     _accepted: Counter[Place] = field(default_factory=Counter)
     _distinct: Counter[Place] = field(default_factory=Counter)
 
@@ -104,7 +105,7 @@ class Books:
         """
         for copies in _together(runs, before):
             kept = self._kept(resource_type, copies, keep, before)
-            if names_people and copies.arrived and not any(one.subject_id for one in copies.arrived):
+            if names_people and copies.arrived and not any(self._names_somebody(one) for one in copies.arrived):
                 self.rejections.append(Rejection(f"{resource_type}/{copies.id}", "subject-missing"))
             if before is not None:
                 self._note_change(resource_type, copies.old, kept, before)
@@ -153,6 +154,10 @@ class Books:
         if judged is None or (arrived and _fate(old, arrived) == "superseded"):
             return old if keep(old) else None
         return arrived
+
+    def _names_somebody(self, one: Held) -> bool:
+        """Whether it says whose it is. A urn:uuid that no Patient answers to says nothing (F28)."""
+        return bool(one.subject_id) and not (one.is_loose and one.subject_id not in self.patients)
 
     def _note_newest(self, resource_type: str, kept: Held) -> None:
         if kept.last_updated is not None and kept.last_updated <= self.now:

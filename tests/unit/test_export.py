@@ -161,7 +161,7 @@ def test_what_goes_wrong_once_is_recovered_from(fault, at, tmp_path, digest):
 @pytest.mark.parametrize("at", ["kickoff", "manifest", "file"])
 def test_f22_what_is_no_answer_is_never_taken_for_one(fault, at, tmp_path):
     server = FaultyServer(cohort(), Inject(fault, at=at, page=0))
-    with pytest.raises((SourceError, IncompleteDataError), match=r"F22|F31|F32|F36|F39|F45"):
+    with pytest.raises((SourceError, IncompleteDataError), match=r"F22|F23|F31|F32|F36|F39|F45"):
         pulled(server, tmp_path)
 
 
@@ -298,6 +298,12 @@ def test_f39_a_cut_file_is_asked_for_three_times_and_never_half_used(tmp_path):
         pulled(server, tmp_path)
     tried = [one.url.path for one in server.requests if "/bulkfiles/" in one.url.path]
     assert max(tried.count(path) for path in tried) == 3
+
+
+def test_a_file_that_cannot_be_had_is_one_hole_and_its_cause_is_named(tmp_path):
+    with pytest.raises(IncompleteDataError, match="F19 HTTP 403") as caught:
+        pulled(FaultyServer(cohort(), Inject("F19", at="file")), tmp_path)
+    assert "F42" not in str(caught.value)
 
 
 def test_f40_what_the_server_deleted_since_is_told_to_the_pull(tmp_path):

@@ -27,7 +27,7 @@ from crps_outcomes.home import private_folder, replace_private
 from crps_outcomes.workplace import EXPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -146,7 +146,7 @@ class _Export:
         job, holes = bulk.delivered()
         folder = bulk.place / job.folder
         if not job.is_settled:
-            confirmed, short = self._compared(job, members)
+            confirmed, short = self._compared(job, members, {part.resource_type for part in holes})
             holes = (*holes, *short)
             _write_manifest(folder, job, confirmed)
         files = opened(folder, self.order)
@@ -197,15 +197,17 @@ class _Export:
 
     # --- compared with what the server's search counts (F36, F42) ---
 
-    def _compared(self, job: Job, members: Sequence[Member]) -> tuple[frozenset[str], tuple[Part, ...]]:
+    def _compared(
+        self, job: Job, members: Sequence[Member], lost: Collection[str]
+    ) -> tuple[frozenset[str], tuple[Part, ...]]:
         """Types whose number the search confirms, and a hole for each that falls short of it.
 
         Only where the manifest leaves a doubt: nothing of a type, or no count. What was written after the export does
-        not count; of an export of changes nothing can be compared.
+        not count; of an export of changes nothing can be compared; and types of which a file is ``lost`` have a hole.
         """
         confirmed: set[str] = set()
         holes: list[Part] = []
-        for name in self.types if self.since is None else ():
+        for name in [name for name in self.types if name not in lost] if self.since is None else ():
             files = [(file, one) for kind, file, one in job.manifest.files() if (kind, one.type) == ("output", name)]
             n_lines = sum(job.files[file].n_lines for file, _ in files if file in job.files)
             if n_lines and all(one.declared is not None for _, one in files):

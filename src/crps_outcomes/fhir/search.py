@@ -394,7 +394,7 @@ def read_metadata(client: Client) -> tuple[Capability, datetime]:
         SourceError: no FHIR server answers.
     """
     try:
-        reply = client.get(client.address("metadata"), read_capability, give_up=lambda fault: not fault.status)
+        reply = client.get(client.address("metadata"), read_capability, give_up=lambda fault: fault.is_unreached)
     except FaultError as fault:
         raise SourceError(f"no FHIR server answers at {client.base}: {fault}") from fault
     return reply.content, reply.date

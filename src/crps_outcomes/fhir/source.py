@@ -66,6 +66,7 @@ class Item:
     last_updated: datetime | None
     version_id: str
     subject_id: str  # the Patient it is about, or ""
+    is_loose: bool  # that is a urn:uuid, which is a Patient only if there is one of that id
     is_subsetted: bool
     sha256: str
     body: bytes
@@ -224,6 +225,7 @@ def _item(resource: dict[str, Any]) -> Item | str:
         last_updated=instant(meta.get("lastUpdated")),
         version_id=str(meta.get("versionId", "")),
         subject_id=_subject_id(resource),
+        is_loose=_subject(resource).startswith("urn:"),
         is_subsetted=_is_subsetted(meta),
         sha256=sha256(body).hexdigest(),
         body=body,
@@ -231,11 +233,16 @@ def _item(resource: dict[str, Any]) -> Item | str:
 
 
 def _subject_id(resource: dict[str, Any]) -> str:
+    return id_in(_subject(resource), "Patient")
+
+
+def _subject(resource: dict[str, Any]) -> str:
+    """The reference to whom it is about, as it is written."""
     for name in ("subject", "patient", "individual"):
         value = resource.get(name)
         reference = value.get("reference") if isinstance(value, dict) else None
         if isinstance(reference, str):
-            return id_in(reference, "Patient")
+            return reference
     return ""
 
 

@@ -16,10 +16,10 @@ import msgspec
 from crps_outcomes import resources as fhir
 from crps_outcomes.enrolment import SELECTOR_TYPES, Enrolment, Listed, cohort, enrol, listed, traces
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError
-from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query, Unreadable, read_item
-from crps_outcomes.journal import with_hole
+from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query, Unit, Unreadable, read_item
+from crps_outcomes.journal import Place, with_hole
 from crps_outcomes.ledger import complaint, missing
-from crps_outcomes.merges import concerned, directory_of
+from crps_outcomes.merges import concerned, directory_of, identifiers, token
 from crps_outcomes.nights import KnownPeople, last_night, next_watermarks, scope_of
 from crps_outcomes.patient_list import list_as_group
 from crps_outcomes.rejections import rejection_table
@@ -29,7 +29,7 @@ from crps_outcomes.taking import Keeps, Taking
 from crps_outcomes.workplace import About, workplace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import pandas as pd
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from crps_outcomes.fhir.source import Source
     from crps_outcomes.home import Home
     from crps_outcomes.journal import Held
+    from crps_outcomes.merges import Directory
     from crps_outcomes.nights import Past
     from crps_outcomes.patient_list import ListedPatient
     from crps_outcomes.progress import Tell
@@ -167,6 +168,8 @@ def _take(  # noqa: PLR0913 - what a pull is made of
             progress=progress,
         )
         people, enrolment, keeps = _ask(taking, protocol, patients, started_at, is_whole=whole)
+        if source.kind != "rest" and not is_whole and enrolment is not None:
+            taking.note(_vanished(taking, clinical_types(protocol), enrolment))
         return _Found(taking, source.kind, session.software, started_at, whole, people, enrolment, keeps)
 
 
@@ -238,8 +241,39 @@ def _ask_people(taking: Taking, protocol: Protocol, people: Listed) -> Keeps:
         return item.id in wanted if name == "Patient" else directory.record(_patient_of(item)) in wanted
 
     if "Consent" in protocol.pull.resource_types:
+        taking.read = _attributed(taking, held, wanted, directory)
         taking.ask([Query("Consent", "patient", tuple(sorted(wanted)))], of_the_listed)
     return of_the_listed
+
+
+def _attributed(
+    taking: Taking, patients: Sequence[fhir.Patient], wanted: frozenset[str], directory: Directory
+) -> Callable[[Part], Part]:
+    """What looks at each part that comes: a Consent that may be anybody's is a hole (F28).
+
+    One that names a Patient who is not listed is a stranger's. An export of changes does not bring the strangers, so it
+    cannot tell.
+    """
+    read, strangers = taking.read, [one for one in patients if one.id not in wanted]
+    of_strangers = {token(one) for patient in strangers for one in patient.identifier} - directory.carriers.keys()
+    records = {one.id for one in strangers} | wanted
+
+    def is_anybodys(item: Item) -> bool:
+        reference = _patient_of(item)
+        record = directory.record(reference)
+        names_one = record in records if item.is_loose else bool(record)
+        return not names_one and not of_strangers.intersection(identifiers(reference))
+
+    def attributed(part: Part) -> Part:
+        part = read(part)
+        n = sum(map(is_anybodys, part.items)) if part.resource_type == "Consent" else 0
+        if n and taking.session.since is not None:
+            raise _WholeIsNeededError
+        return (
+            with_hole(part, "F28", f"{n} name nobody the source knows, so it is not known who withdrew") if n else part
+        )
+
+    return attributed
 
 
 def _ask_clinical(taking: Taking, protocol: Protocol, enrolment: Enrolment, known: frozenset[str]) -> None:
@@ -253,6 +287,22 @@ def _ask_clinical(taking: Taking, protocol: Protocol, enrolment: Enrolment, know
         for query in (Query(name, "patient", old, watermarks.get(name)), Query(name, "patient", new))
     ]
     taking.ask(queries, lambda _, item: item.subject_id in enrolment.records)
+
+
+def _vanished(taking: Taking, resource_types: Sequence[str], enrolment: Enrolment) -> Iterator[Part]:
+    """Holes for types of which there was something about the enrolled, and now nothing at all (F42).
+
+    A server is asked how many there are; a folder cannot be, nor an export from a server without search.
+    """
+    if taking.past is None or taking.session.since is not None or taking.has_holes:
+        return
+    arrived = {row.resource_type for row in taking.books.rows if row.n_received}
+    for name in resource_types:
+        before = taking.past.items(name, Place(name, 0))
+        cannot_count = taking.session.count(Unit(name, name, work=("", ()))) is None
+        if name not in arrived and cannot_count and any(one.subject_id in enrolment.records for one in before):
+            hole = "F42 the snapshot before holds some, and now there are none (suspicious_empty); if that is right: --whole"
+            yield Part(name, 0, name, hole=hole)
 
 
 def _ask_medications(taking: Taking, keeps: Keeps) -> Keeps:
@@ -280,10 +330,9 @@ def _decisive(part: Part, protocol: Protocol) -> Part:
     is a hole (F30): no report may rest on a guess about that.
     """
     deciding = {*SELECTOR_TYPES[protocol.enrolment.selector], "Consent"}
-    if part.resource_type not in {*deciding, "Patient"}:
-        return part
-    read = _decodable(part)
-    if read.unreadable and part.resource_type in deciding:
+    harmless = {*protocol.pull.resource_types, "Medication", "Patient"} - deciding
+    read = _decodable(part) if part.resource_type in {*deciding, "Patient"} else part
+    if read.unreadable and part.resource_type not in harmless:  # of a file of any type it may be the Consent
         return with_hole(read, "F30", f"{len(read.unreadable)} cannot be read, so it is not known who is enrolled")
     return read
 
@@ -414,6 +463,7 @@ class _Ending:
     def _kept(self) -> Mapping[str, Iterator[Held]]:
         taking, keeps = self.found.taking, self.found.keeps
         clinical = clinical_types(self.protocol)
+        taking.books.patients = frozenset(one.id for one in taking.newest("Patient", _is_patient))
         return {name: taking.settled(name, keeps, names_people=name in clinical) for name in taking.types}
 
     def _conclude(self) -> Conclusion:
