@@ -10,8 +10,6 @@ import io
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import file_digest, sha256
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -19,18 +17,19 @@ import pandas as pd
 import pyarrow as pa
 
 from crps_outcomes.errors import IncompleteDataError
-from crps_outcomes.home import PrivateFile, rename, sync_folder, write_private
+from crps_outcomes.home import PrivateFile, private_folder, remove_folder, rename, sync_folder, write_private
 from crps_outcomes.tables import CHANGES, LEDGER, REJECTIONS, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from crps_outcomes.journal import Held
 
 Completeness = Literal["complete", "unverified", "incomplete"]
 _MANIFEST = "manifest.json"
 _ENCODE = msgspec.json.Encoder(order="sorted").encode
-_WORKING = ".new-"
+_WORKING, _GOING = ".new", ".gone"
 _BYTES_AT_ONCE = 1 << 18
 
 
@@ -110,8 +109,8 @@ def write_snapshot(snapshots: Path, kept: Mapping[str, Iterable[Held]], conclude
     Raises:
         IncompleteDataError: a folder of this digest is there, but damaged.
     """
-    _clear(snapshots)
-    working = Path(mkdtemp(prefix=_WORKING, dir=snapshots))
+    clear(snapshots)
+    working = private_folder(snapshots / _WORKING)
     try:
         total = sha256()
         files: dict[str, dict[str, Any]] = {}
@@ -123,6 +122,8 @@ def write_snapshot(snapshots: Path, kept: Mapping[str, Iterable[Held]], conclude
         if not target.exists():
             _seal(working, Manifest(**asdict(origin), digest=target.name, files=files), tables)
             rename(working, target)
+        else:
+            target.touch()  # made earlier, but pulled today
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return open_snapshot(target)
@@ -173,9 +174,16 @@ def content_digest(snapshot: Snapshot) -> str:
 
 
 def remove_snapshot(folder: Path) -> None:
-    """Take a snapshot away, its manifest first: what is left of it if this is cut short is no snapshot."""
-    (folder / _MANIFEST).unlink()
-    shutil.rmtree(folder)
+    """Take a snapshot away: all of it by one rename, so that no part of one is ever left under its name."""
+    clear(folder.parent)
+    rename(folder, folder.with_name(_GOING))
+    clear(folder.parent)
+
+
+def clear(snapshots: Path) -> None:
+    """Away with what a pull or a removal that died left behind."""
+    for name in (_WORKING, _GOING):
+        remove_folder(snapshots / name)
 
 
 class _Identified(msgspec.Struct):
@@ -196,12 +204,6 @@ def _named(total: Any, holes: Iterable[str]) -> str:
 
 def _file_name(resource_type: str) -> str:
     return f"{resource_type}.ndjson.zst"
-
-
-def _clear(snapshots: Path) -> None:
-    """Away with what a pull that died left behind."""
-    for left in snapshots.glob(f"{_WORKING}*"):
-        shutil.rmtree(left)
 
 
 def _write_type(path: Path, name: str, items: Iterable[Held], total: Any) -> dict[str, Any]:

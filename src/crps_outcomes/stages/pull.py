@@ -16,7 +16,7 @@ import msgspec
 from crps_outcomes import resources as fhir
 from crps_outcomes.enrolment import SELECTOR_TYPES, Enrolment, Listed, cohort, enrol, listed, traces
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError
-from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query, Unreadable, read_item
+from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query, Unit, Unreadable, read_item
 from crps_outcomes.journal import Place, with_hole
 from crps_outcomes.ledger import complaint, missing
 from crps_outcomes.merges import concerned, directory_of, identifiers, token
@@ -168,7 +168,7 @@ def _take(  # noqa: PLR0913 - what a pull is made of
             progress=progress,
         )
         people, enrolment, keeps = _ask(taking, protocol, patients, started_at, is_whole=whole)
-        if source.kind == "folder" and not is_whole and enrolment is not None:
+        if source.kind != "rest" and not is_whole and enrolment is not None:
             taking.note(_vanished(taking, clinical_types(protocol), enrolment))
         return _Found(taking, source.kind, session.software, started_at, whole, people, enrolment, keeps)
 
@@ -292,15 +292,16 @@ def _ask_clinical(taking: Taking, protocol: Protocol, enrolment: Enrolment, know
 def _vanished(taking: Taking, resource_types: Sequence[str], enrolment: Enrolment) -> Iterator[Part]:
     """Holes for types of which there was something about the enrolled, and now nothing at all (F42).
 
-    A server is asked how many there are; a folder cannot be.
+    A server is asked how many there are; a folder cannot be, nor an export from a server without search.
     """
     if taking.past is None or taking.session.since is not None or taking.has_holes:
         return
     arrived = {row.resource_type for row in taking.books.rows if row.n_received}
     for name in resource_types:
         before = taking.past.items(name, Place(name, 0))
-        if name not in arrived and any(one.subject_id in enrolment.records for one in before):
-            hole = "F42 the snapshot before holds some, the folder none (suspicious_empty); if that is right: --whole"
+        cannot_count = taking.session.count(Unit(name, name, work=("", ()))) is None
+        if name not in arrived and cannot_count and any(one.subject_id in enrolment.records for one in before):
+            hole = "F42 the snapshot before holds some, and now there are none (suspicious_empty); if that is right: --whole"
             yield Part(name, 0, name, hole=hole)
 
 
@@ -329,10 +330,9 @@ def _decisive(part: Part, protocol: Protocol) -> Part:
     is a hole (F30): no report may rest on a guess about that.
     """
     deciding = {*SELECTOR_TYPES[protocol.enrolment.selector], "Consent"}
-    if part.resource_type not in {*deciding, "Patient"}:
-        return part
-    read = _decodable(part)
-    if read.unreadable and part.resource_type in deciding:
+    harmless = {*protocol.pull.resource_types, "Medication", "Patient"} - deciding
+    read = _decodable(part) if part.resource_type in {*deciding, "Patient"} else part
+    if read.unreadable and part.resource_type not in harmless:  # of a file of any type it may be the Consent
         return with_hole(read, "F30", f"{len(read.unreadable)} cannot be read, so it is not known who is enrolled")
     return read
 
