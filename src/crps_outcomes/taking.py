@@ -72,6 +72,10 @@ class Taking:
         held = self.past.snapshot.types() if self.past else ()
         return tuple(sorted({*self._taken, *held}))
 
+    def came_whole(self, resource_type: str) -> bool:
+        """Some of the type was asked for without a limit in time; with an export that means all of it."""
+        return resource_type in self._whole
+
     def note(self, parts: Iterable[Part]) -> None:
         """Parts that opening the source has shown: they go into the accounts as they are."""
         self.books.rows += (row_of(self.read(part)) for part in parts)
@@ -178,7 +182,7 @@ class Taking:
         if self.past is None:
             return None
         past, changes_only = self.past, self._changes_only.get(resource_type, set())
-        is_whole = self.session.since is None or resource_type in self._whole
+        is_whole = self.session.since is None or self.came_whole(resource_type)
         place = Place(f"{resource_type} of the snapshot before", 0)
         items = past.items(resource_type, place)
         return Before(

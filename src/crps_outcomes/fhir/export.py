@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from crps_outcomes.fhir.client import Client
     from crps_outcomes.fhir.source import Order, Query, Unit
 
+_BY_PERSON = frozenset({"patient", "subject"})
 Level = Literal["system", "patient", "group"]
 
 
@@ -160,10 +161,15 @@ class _Export:
             bulk.forget()
         elif not job.is_settled:
             bulk.settle(job)
-        # Of changes, Medications are searched for: an old one may be referred to for the first time.
-        held = files.types if files.since is None else files.types - {"Medication"}
+        held = files.types if files.since is None else files.types - self._searched_beside_changes()
         beside = frozenset(name for name in self.types if name not in held and self._can_search(name))
         return ExportSession(files, self.search, parts, beside)
+
+    def _searched_beside_changes(self) -> frozenset[str]:
+        """Medications, because an old one may be referred to for the first time; and what cannot be counted by person."""
+        known = self.search.parameters
+        uncounted = (name for name in self.order.resource_types if not known.get(name, frozenset()) & _BY_PERSON)
+        return frozenset(("Medication", *uncounted)) - {"Patient", "Group"}
 
     def _can_search(self, name: str) -> bool:
         try:

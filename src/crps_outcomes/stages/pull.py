@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 from zoneinfo import ZoneInfo
 
@@ -105,10 +106,11 @@ def pull(  # noqa: PLR0913 - two of them are switches
         scope = scope_of(source, protocol)
         past = last_night(home, scope)
         place = workplace(home.pulls, About(scope, past.snapshot.digest if past else ""))
+        asked = partial(_take, source, protocol, place, past, patients, trusts_empty=is_whole, progress=progress)
         try:
-            taken = _take(source, protocol, place, past, patients, is_whole=is_whole, progress=progress)
+            taken = asked(is_whole=is_whole)
         except _WholeIsNeededError:
-            taken = _take(source, protocol, place, past, patients, is_whole=True, progress=progress)
+            taken = asked(is_whole=True)
         progress("Writing the snapshot")
         return _Ending(taken, protocol, home, place, scope, is_draft=is_draft).published()
 
@@ -143,6 +145,7 @@ def _take(  # noqa: PLR0913 - what a pull is made of
     patients: Sequence[ListedPatient],
     *,
     is_whole: bool,
+    trusts_empty: bool,
     progress: Tell,
 ) -> _Found:
     watermarks = past.night.watermarks.values() if past and not is_whole else ()
@@ -172,7 +175,7 @@ def _take(  # noqa: PLR0913 - what a pull is made of
             progress=progress,
         )
         people, enrolment, keeps = _ask(taking, protocol, patients, is_whole=whole)
-        if source.kind != "rest" and not is_whole and enrolment is not None:
+        if source.kind != "rest" and not trusts_empty and enrolment is not None:
             taking.note(_vanished(taking, clinical_types(protocol), enrolment))
         return _Found(taking, source.kind, session.software, whole, people, enrolment, keeps)
 
@@ -218,6 +221,8 @@ def _check_changes(taking: Taking, protocol: Protocol, enrolment: Enrolment, kee
     if any(row.unreadable for row in taking.books.rows):
         raise _WholeIsNeededError
     for name in clinical_types(protocol):
+        if taking.came_whole(name):
+            continue
         counted = taking.session.total(Query(name, "patient", tuple(enrolment.records)))
         if counted is None:
             taking.is_confirmed = False
