@@ -212,7 +212,7 @@ class _Scene:
 
     def pull(self) -> Outcome:
         """One whole pull."""
-        held, own = _SPECIAL.get(self.variant.name, _SPECIAL.get(self.variant.code, (cohort, _usual)))
+        held, own = _SPECIAL.get(self.variant.name, _SPECIAL.get(self.variant.code, (_people, _usual)))
         resources = held()
         if self.case.source == "folder":
             pulled = pull(folder_source(write_folder(resources, self.place / "files", self.inject)), own(), self.home)
@@ -238,7 +238,7 @@ class _Scene:
 
     def clinic(self) -> Watched:
         """A server on the eve of the first night; what the fault does to resources is done to all it holds."""
-        resources = _without_gaps(cohort())
+        resources = _without_gaps(_people())
         if not self.starts_later:
             resources = _changed_by(self.variant, resources, self.inject)
         server = self.server([], *(() if self.variant.rows or self.starts_later else (self.inject,)))
@@ -367,7 +367,9 @@ def _is_of(one: Json, missing: Sequence[tuple[str, str]]) -> bool:
 
 
 def _is_as_sent(found: Json, held: Json, variant: Variant, inject: Inject) -> bool:
-    return variant.rows is not None and found in variant.rows([held], inject)
+    """As the fault made it of what the source holds; a shortened one is never good enough."""
+    is_short = any(tag.get("code") == "SUBSETTED" for tag in found.get("meta", {}).get("tag", ()))
+    return variant.rows is not None and not is_short and found in variant.rows([held], inject)
 
 
 def _contents(pulled: Pulled) -> dict[tuple[str, str], Json]:
@@ -387,6 +389,11 @@ def _clean(resources: str) -> tuple[str, dict[tuple[str, str], Json]]:
 # --- data -----------------------------------------------------------------------------------------------------------
 
 
+def _people() -> list[Json]:
+    """The cohort, with who does not count in the middle: what strikes a first or last line strikes one who does."""
+    return sorted(cohort(), key=lambda one: "abdexc".find(one.get("subject", {}).get("reference", "")[-1:]))
+
+
 def _crowd() -> list[Json]:
     """So many people with such long ids that their search is sent as a form (F14)."""
     names = [f"{number:02d}" + "x" * 50 for number in range(40)]
@@ -399,7 +406,7 @@ def _crowd() -> list[Json]:
 
 
 def _nobodys() -> list[Json]:
-    return [one for one in cohort() if one["resourceType"] != "Group"]
+    return [one for one in _people() if one["resourceType"] != "Group"]
 
 
 def _usual() -> Protocol:

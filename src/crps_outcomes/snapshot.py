@@ -53,7 +53,8 @@ class Origin:
 class Manifest(Origin):
     """What stands in manifest.json. ``tables``: "ledger", "rejections" and "changes" by the hash of their file."""
 
-    digest: str = ""
+    digest: str = ""  # the name of the snapshot
+    content: str = ""  # over what it holds; the digest is the same, unless the same content came about in another way
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # type -> {"count": resources, "sha256": file}
     tables: Mapping[str, str] = field(default_factory=dict)
 
@@ -118,15 +119,34 @@ def write_snapshot(snapshots: Path, kept: Mapping[str, Iterable[Held]], conclude
             written = _write_type(working / _file_name(name), name, kept[name], total)
             files |= {name: written} if written["count"] else {}
         origin, tables = conclude()
-        target = snapshots / _named(total, origin.holes)
+        content = _named(total, origin.holes)
+        target = snapshots / _name(snapshots, content, origin, tables["changes"])
         if not target.exists():
-            _seal(working, Manifest(**asdict(origin), digest=target.name, files=files), tables)
+            _seal(working, Manifest(**asdict(origin), digest=target.name, content=content, files=files), tables)
             rename(working, target)
         else:
             target.touch()  # made earlier, but pulled today
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return open_snapshot(target)
+
+
+def _name(snapshots: Path, content: str, origin: Origin, changes: pd.DataFrame) -> str:
+    """The name of a snapshot: its content's digest, unless one of that name tells another story.
+
+    The same content may come about again: what was added one night is deleted the next. Then the snapshot has a name of
+    its own, for its account of what changed is another. A night without news stays with the snapshot before.
+    """
+    if origin.before and not len(changes):
+        last = read_manifest(snapshots / origin.before)
+        if (last.content, last.completeness) == (content, origin.completeness):
+            return last.digest
+    if not (snapshots / content).exists():
+        return content
+    first = read_manifest(snapshots / content)
+    if first.completeness == origin.completeness and (not len(changes) or first.before == origin.before):
+        return content
+    return sha256(f"{content}\n{origin.before}\n{origin.completeness}".encode()).hexdigest()
 
 
 def open_snapshot(folder: Path) -> Snapshot:

@@ -78,6 +78,10 @@ class Workplace:
         if state != "incomplete":
             self._forget()
 
+    def forget_export(self) -> None:
+        """What was downloaded led to a refusal: the next pull asks for another export."""
+        shutil.rmtree(self.folder / EXPORT, ignore_errors=True)
+
     def _forget(self) -> None:
         """What cannot be removed now is removed when the next pull begins."""
         for name in (_JOURNAL, EXPORT):
@@ -94,6 +98,14 @@ def workplace(pulls: Path, about: About) -> Workplace:
         if one != stopped:
             one._forget()  # noqa: SLF001 - its own class
     return stopped or _new(pulls, about)
+
+
+def forget_stale(pulls: Path, now: datetime, *, most_hours: float) -> None:
+    """Remove what pulls of any scope had brought that nobody may go on with any more."""
+    for one in _all(pulls):
+        began = one.started_at
+        if one.ended not in {None, "incomplete"} or (began and now - began > timedelta(hours=most_hours)):
+            one._forget()  # noqa: SLF001 - its own class
 
 
 def _all(pulls: Path) -> list[Workplace]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from crps_outcomes.fhir.client import Client
     from crps_outcomes.fhir.source import Order, Query, Unit
 
+_BY_PERSON = frozenset({"patient", "subject"})
 Level = Literal["system", "patient", "group"]
 
 
@@ -107,7 +108,8 @@ class ExportSession:
     def units(self, queries: Sequence[Query]) -> list[Unit]:
         """Files for the types that the export holds, searches for the others that the server knows."""
         others = [query for query in queries if query.resource_type in self.beside]
-        return [*self.folder.units(queries), *self.search.units(others)]
+        inside = [query for query in queries if query.resource_type not in self.beside]
+        return [*self.folder.units(inside), *self.search.units(others)]
 
     def narrows(self, resource_type: str) -> bool:
         """Files bring all there is of a type at once, a search what it is asked for."""
@@ -116,6 +118,10 @@ class ExportSession:
     def take(self, unit: Unit) -> Iterator[Part]:
         """The parts of a file or of a search."""
         return self.folder.take(unit) if self.folder.holds(unit) else self.search.take(unit)
+
+    def total(self, query: Query) -> int | None:
+        """What the server's search counts for a query, where it has one."""
+        return self.search.total(query)
 
     def count(self, unit: Unit) -> int | None:
         """What a search counts; of its files an export says nothing more."""
@@ -155,8 +161,15 @@ class _Export:
             bulk.forget()
         elif not job.is_settled:
             bulk.settle(job)
-        beside = frozenset(name for name in self.types if name not in files.types and self._can_search(name))
+        held = files.types if files.since is None else files.types - self._searched_beside_changes()
+        beside = frozenset(name for name in self.types if name not in held and self._can_search(name))
         return ExportSession(files, self.search, parts, beside)
+
+    def _searched_beside_changes(self) -> frozenset[str]:
+        """Medications, because an old one may be referred to for the first time; and what cannot be counted by person."""
+        known = self.search.parameters
+        uncounted = (name for name in self.order.resource_types if not known.get(name, frozenset()) & _BY_PERSON)
+        return frozenset(("Medication", *uncounted)) - {"Patient", "Group"}
 
     def _can_search(self, name: str) -> bool:
         try:

@@ -178,6 +178,9 @@ class FolderSession:
     def count(self, unit: Unit) -> None:
         """A folder says nothing beyond what it holds."""
 
+    def total(self, query: Query) -> None:
+        """Nor here."""
+
     def _lines(self, unit: Unit) -> Iterator[tuple[int, bytes]]:
         """The lines of the unit's type, numbered; where the look saw no others, nothing is decoded to find them."""
         look = self.looks[unit.work.name]

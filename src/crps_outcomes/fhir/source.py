@@ -167,7 +167,10 @@ class Session(Protocol):
         """The parts of a unit: all of them, or one with the hole."""
 
     def count(self, unit: Unit) -> int | None:
-        """How many resources the source has for the whole unit now, whenever they changed; None if it cannot say."""
+        """How many resources the source has for the unit now, if it asks for changes since then; None if it cannot say."""
+
+    def total(self, query: Query) -> int | None:
+        """How many resources the source has for a query now; None if it cannot say."""
 
 
 class Source(Protocol):
@@ -199,6 +202,13 @@ def read_item(raw: bytes) -> Item | str:
     except JSON_ERRORS:
         return "not JSON"
     return item if is_clear else "a key that must be unique stands twice"
+
+
+def item_of(raw: bytes) -> Item:
+    """The resource in bytes that we wrote ourselves."""
+    item = read_item(raw)
+    assert isinstance(item, Item)
+    return item
 
 
 def instant(text: Any) -> datetime | None:
