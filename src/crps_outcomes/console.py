@@ -49,6 +49,9 @@ def stops(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
             code = _tell(error)
         except (KeyboardInterrupt, SystemExit, typer.Exit, typer.Abort):
             raise
+        except BrokenPipeError:  # whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return
         except Exception as error:  # noqa: BLE001 - its text may hold a patient's data
             code = _tell(translate(error, home_at(None).root, command.__name__))
         else:
