@@ -181,12 +181,16 @@ class Exposure(Definition):
     drug_codelist: str = "ketamine"
     excluded_drug_codelist: str = "esketamine"
     route_codelist: str = "routes"
+    strength_codelist: str = "ketamine_strengths"  # strengths of products whose record states none: "50 mg/mL"
+    muscle_codelist: str = "muscles"
     route: Literal["im"] = "im"
+    muscle_means_intramuscular: bool = False  # a muscle without a route is flagged; true: also taken as a route
     session_gap_hours: float = Field(default=4, gt=0)
     series_gap_days: int = Field(default=28, ge=1)
     weight_measure: Identifier = "body_weight"
     weight_max_age_days: int = Field(default=90, ge=1)
     hydrochloride_per_base: float = 1.1533
+    hydrochloride_mass: Literal["base", "salt"] = "base"  # what a dose in mg of "ketamine hydrochloride" weighs
     dose_range_mg: tuple[float, float] = (1, 500)
 
 

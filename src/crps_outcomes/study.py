@@ -194,6 +194,8 @@ def _cross_check(study: Study) -> Iterator[str]:
         "exposure.drug_codelist": protocol.exposure.drug_codelist,
         "exposure.excluded_drug_codelist": protocol.exposure.excluded_drug_codelist,
         "exposure.route_codelist": protocol.exposure.route_codelist,
+        "exposure.strength_codelist": protocol.exposure.strength_codelist,
+        "exposure.muscle_codelist": protocol.exposure.muscle_codelist,
     }
     for key, name in lists.items():
         if name not in study.codelists:

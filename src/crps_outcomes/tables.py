@@ -67,7 +67,7 @@ SUBJECTS = _table(
     exclusion=_text(),  # the first step of the cohort flow this person does not pass, or ""
 )
 
-ROUTES = ("im", "iv", "sc", "other", "not recorded")
+ROUTES = ("im", "iv", "sc", "nasal", "oral", "other", "not recorded")
 
 #: One completed administration of racemic ketamine. Cousin of ADEX.
 DOSES = _table(

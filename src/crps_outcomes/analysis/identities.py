@@ -181,8 +181,15 @@ def _of_dosing(known: frozenset[str], study: Study) -> Iterator[Identity]:
     yield Identity(f"third/{NOT_KNOWN}", tuple(f"cell/{week}/{NOT_KNOWN}" for week in WEEKS))
     for measure in ("dose_mg", "mg_per_kg"):
         yield Identity("total/sessions", (f"measured/{measure}", f"unmeasured/{measure}"))
-    for measure in ("sessions_per_person", "cumulative_mg", "series_per_person"):
+    for measure in (
+        "sessions_per_person",
+        "cumulative_mg",
+        "cumulative_mg_per_kg",
+        "series_per_person",
+        "titration_mg_per_kg",
+    ):
         yield Identity("people/treated", (f"measured/{measure}", f"unmeasured/{measure}"))
+    yield _rest("measured/cumulative_mg_per_kg", "measured/cumulative_mg")
     routes = tuple(f"route/{route}" for route in _tails(known, "route/"))
     if routes:
         yield Identity("total/administrations", routes)

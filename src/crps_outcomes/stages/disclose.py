@@ -28,7 +28,7 @@ LEAST_THRESHOLD = 4
 LEAST_FOR_OUTER_QUANTILES = 50
 
 _NUMBERS = ["n", "n_missing", "k", "estimate", "lower", "upper", "sd"]
-_DECIMALS = {"%": 0, "mg/kg": 2, "": 2}
+_DECIMALS = {"%": 0, "mg/kg": 2, "mg/kg per session": 2, "": 2}
 _REASON = ["rule", "reason", "stage"]
 
 

@@ -575,7 +575,9 @@ FAULTS: dict[str, Apply] = {
     "muscle recorded but no route": no_route(
         spoils.muscle_instead_of_route, "not recorded", "route not recorded", "site is a muscle"
     ),
-    "body site recorded as route": no_route(spoils.body_site_as_route, "other", "route not recognised"),
+    "body site recorded as route": no_route(
+        spoils.body_site_as_route, "other", "route not recognised", "body site recorded as route"
+    ),
     "esketamine by code": added(
         "not-racemic-ketamine", other_drug("esketamine", "esketamine nasal spray", "esketamine")
     ),
