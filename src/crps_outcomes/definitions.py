@@ -194,6 +194,20 @@ class Exposure(Definition):
     dose_range_mg: tuple[float, float] = (1, 500)
 
 
+class ContextPlan(Definition):
+    """What is known of people beside their scores, and who counts as refractory. The rule is an example until replaced."""
+
+    site_codelist: str = "crps_limbs"
+    feature_codelist: str = "budapest"
+    medicine_codelist: str = "co_treatments"
+    procedure_codelist: str = "procedures"
+    refractory_classes: int = Field(default=3, ge=1)  # this many classes tried before the first dose
+    refractory_weeks: float = Field(default=6, ge=0)  # each for so long, but for what is done once
+    done_once: tuple[str, ...] = ()
+    not_counted: tuple[str, ...] = ()
+    state: State = "example"
+
+
 class BaselineRule(Definition):
     """Which values may be a baseline: taken in the window and before the first dose. Follow-up is never promoted."""
 
@@ -243,6 +257,7 @@ class SafetyPlan(Definition):
     diastolic_at_least: float = 100
     oxygen_below: float = 90
     liver_multiple_of_upper_normal: float = 3
+    event_codelist: str = "adverse_events"
 
 
 class Disclosure(Definition):
@@ -265,6 +280,7 @@ class Protocol(Definition):
     enrolment: Enrolment
     pull: Pull
     exposure: Exposure
+    context: ContextPlan = ContextPlan()
     baseline: BaselineRule
     visits: tuple[Visit, ...]
     outcomes: OutcomePlan

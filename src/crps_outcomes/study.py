@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,8 @@ from crps_outcomes.errors import DefinitionError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+#: The "system" of codelist rows whose code is a word to look for in texts, where no code of the record is listed.
+WORDS = "words"
 CARD = ("flows", "mappings", "templates", "reports")
 Model = TypeVar("Model", bound=Definition)
 
@@ -48,10 +51,24 @@ class Study:
         """The group a code stands for in a codelist, or None. Codes match exactly."""
         return self._groups(codelist).get((system, code))
 
+    def groups_said(self, codelist: str, text: str) -> frozenset[str]:
+        """The groups of the codelist's words (its rows of system "words") that the text says, whole words only."""
+        return frozenset(group for pattern, group in self._words_of(codelist) if pattern.search(text))
+
+    def _words_of(self, codelist: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+        return self._by_words.setdefault(codelist, tuple(
+            (re.compile(rf"\b{re.escape(row.code)}\b", re.IGNORECASE), row.group)
+            for row in self.codelists[codelist] if row.system == WORDS
+        ))  # fmt: skip
+
     def _groups(self, codelist: str) -> dict[tuple[str, str], str]:
         return self._by_code.setdefault(
             codelist, {(row.system, row.code): row.group for row in self.codelists[codelist]}
         )
+
+    @cached_property
+    def _by_words(self) -> dict[str, tuple[tuple[re.Pattern[str], str], ...]]:
+        return {}
 
     @cached_property
     def _by_code(self) -> dict[str, dict[tuple[str, str], str]]:
@@ -194,6 +211,11 @@ def _cross_check(study: Study) -> Iterator[str]:
         "exposure.drug_codelist": protocol.exposure.drug_codelist,
         "exposure.excluded_drug_codelist": protocol.exposure.excluded_drug_codelist,
         "exposure.route_codelist": protocol.exposure.route_codelist,
+        "context.site_codelist": protocol.context.site_codelist,
+        "context.feature_codelist": protocol.context.feature_codelist,
+        "context.medicine_codelist": protocol.context.medicine_codelist,
+        "context.procedure_codelist": protocol.context.procedure_codelist,
+        "safety.event_codelist": protocol.safety.event_codelist,
         "exposure.strength_codelist": protocol.exposure.strength_codelist,
         "exposure.muscle_codelist": protocol.exposure.muscle_codelist,
     }

@@ -103,7 +103,8 @@ def event(number: int, subject_id: str, term: str, **more: Any) -> dict[str, Any
     at = DAY_0 + timedelta(hours=1)
     return {
         "source_ref": f"AdverseEvent/{number}", "subject_id": subject_id, "kind": "adverse event", "term": term,
-        "onset_at": at, "onset_on": _day(at), "severity": "mild", "is_serious": False, "session": 1, **more,
+        "onset_at": at, "onset_on": _day(at), "severity": "mild", "is_serious": False, "session": 1, "category": "",
+        "status": "", **more,
     }  # fmt: skip
 
 

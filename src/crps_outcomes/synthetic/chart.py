@@ -68,7 +68,14 @@ class Treated:
     group: str
 
 
-Fact = Value | Given | Happened | Treated
+@dataclass(frozen=True)
+class Stopped:
+    """One injection broken off: no dose, but an event with its reason."""
+
+    term: str
+
+
+Fact = Value | Given | Happened | Treated | Stopped
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from crps_outcomes.synthetic.chart import (
     Fact,
     Given,
     Line,
+    Stopped,
     Value,
     entry,
     noon,
@@ -333,6 +334,16 @@ def volume_without_strength(scene: Scene) -> list[Fault]:
     return lost("dose-volume-without-strength", doses, spoil)(scene)
 
 
+def broken_off(scene: Scene) -> list[Fault]:
+    """An injection stopped half-way for nausea: an event, and no dose."""
+    stopped = {"status": "stopped", "statusReason": [fhir.concept(text="nausea")]}
+    ref = _spoiled(scene, doses, lambda one: one | stopped)
+    if ref is None:
+        return []
+    scene.chart.facts[ref] = (Stopped("nausea"),)
+    return [Fault(ref, "", "", expected="a stop of ketamine with its reason, and no dose")]
+
+
 def no_route(spoil: Callable[[Json], Json], route: str, *flags: str) -> Apply:
     """A dose whose route cannot be read: it stays a dose but is no intramuscular session."""
 
@@ -569,7 +580,7 @@ FAULTS: dict[str, Apply] = {
     "effectivePeriod": kept(ANY_SCORE, spoils.as_period, "start of the period"),
     "issued only": kept(ANY_SCORE, spoils.as_issued, "dated by issued"),
     "administration not done": lost(WRONG, doses, spoils.with_status("not-done")),
-    "administration stopped": lost(WRONG, doses, spoils.with_status("stopped")),
+    "administration stopped": broken_off,
     "administration in progress": lost(WRONG, doses, spoils.with_status("in-progress")),
     "route and site missing": no_route(spoils.no_route, "not recorded", "route not recorded"),
     "muscle recorded but no route": no_route(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+from crps_outcomes.study import WORDS
 from crps_outcomes.synthetic.options import stream
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _drawn(
     rng: np.random.Generator, codes: Sequence[ListedCode], first_dose_on: date, last_on: date, *, is_medicine: bool
 ) -> Iterator[Treatment]:
     groups: dict[str, list[ListedCode]] = {}
-    for code in codes:
+    for code in (code for code in codes if code.system != WORDS):
         groups.setdefault(code.group, []).append(code)
     for group, members in sorted(groups.items()):
         has, later = rng.random() < SHARES.get(group, OTHER_SHARE), rng.random() < SHARE_STARTED_LATER
