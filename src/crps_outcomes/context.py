@@ -261,7 +261,7 @@ def _at_start(records: Sequence[Record], first_on: date) -> bool | None:
 
 def _tried(treatments: pd.DataFrame) -> dict[str, int]:
     """Classes tried, of people with any earlier treatment on record."""
-    earlier = treatments[treatments["is_earlier"].fillna(value=False)]
+    earlier = treatments[treatments["is_earlier"]]
     counted = earlier.groupby("subject_id", sort=True)["is_tried"].sum()
     return {str(subject): int(n) for subject, n in counted.items()}
 
@@ -325,7 +325,7 @@ def _other_ketamine(doses: pd.DataFrame, first_days: Mapping[str, date], study: 
     own = study.protocol.exposure.route
     other = doses[~doses["route"].isin([own, "not recorded", "other"])]
     yield from _firsts(other, "route", "other ketamine route", first_days)
-    further = doses[(doses["route"] == own) & (doses["series"] > 1).fillna(value=False)]
+    further = doses[(doses["route"] == own) & (doses["series"] > 1)]
     yield from _firsts(further, "series", "further series", first_days)
 
 

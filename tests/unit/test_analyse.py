@@ -177,7 +177,7 @@ def test_a_treatment_counts_each_person_once():
     people = [with_pain(i, 8, 5) for i in range(4)]
     again = [event(i, f"p000{i % 2}", "opioid", kind="co-treatment", session=None, onset_at=None) for i in range(6)]
     analysis = analysed(people, events=again)
-    share = one(analysis, "participants/share/treated/-/-/co-treatment: opioid")
+    share = one(analysis, "participants/share/treated/-/-/earlier: opioid")
     assert (share["k"], share["n"]) == (2, 4)
 
 

@@ -80,7 +80,7 @@ def titration(sessions: pd.DataFrame) -> pd.Series:
 
     Missing for people with fewer than three sessions in it whose dose per kilogram is known.
     """
-    first = sessions[sessions["series"] == 1].dropna(subset=["mg_per_kg"])
+    first = sessions[(sessions["series"] == 1) & sessions["mg_per_kg"].notna()]
     x, y = first["session"].astype("float64"), first["mg_per_kg"].astype("float64")
     moments = pd.DataFrame({"n": 1.0, "x": x, "y": y, "xx": x * x, "xy": x * y}).groupby(first["subject_id"]).sum()
     spread = moments["n"] * moments["xx"] - moments["x"] ** 2

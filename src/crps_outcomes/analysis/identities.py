@@ -18,7 +18,7 @@ import pandas as pd
 from crps_outcomes.analysis.cohort import ANALYSED, NOT_ANALYSED, TREATED
 from crps_outcomes.analysis.dosing import BAND_NAMES, NOT_KNOWN, WEEKS
 from crps_outcomes.analysis.function import BOTH_GROUPS, PAIN_PERCENT
-from crps_outcomes.analysis.participants import PARTITIONS, POPULATIONS
+from crps_outcomes.analysis.participants import ANYTHING, AT_START, EARLIER, PARTITIONS, POPULATIONS
 from crps_outcomes.analysis.responders import OBSERVED
 from crps_outcomes.analysis.safety import ANY, ANY_SEVERE, RESERVED, SERIOUS, THIRDS
 from crps_outcomes.errors import PipelineError
@@ -41,6 +41,7 @@ NAMES: Mapping[str, Mapping[str, str]] = {
         "n": "known/{population}/{measure}/{visit}", "n_missing": "unknown/{population}/{measure}/{visit}",
     },
     "participants/share": {"k": "group/{population}/{group}", "n": "people/{population}"},
+    "participants/after": {"k": "after/{group}", "n": "people/treated"},
     "dosing/count": {"k": "total/{group}", "n": "total/{group}"},
     "dosing/median": {"n": "measured/{measure}", "n_missing": "unmeasured/{measure}"},
     "dosing/sessions": {"k": "cell/{visit}/{group}", "n": "cell people/{visit}/{group}"},
@@ -70,6 +71,7 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 _SHARES_OF_ALL = {  # part -> whole, for every name that starts with the part; the rest is shown by no row
     "flag/": "total/administrations",
     "affected/": "people/treated",
+    "after/": "people/treated",
     "monitored/": "total/sessions",
 }
 
@@ -169,6 +171,12 @@ def _of_participants(known: frozenset[str]) -> Iterator[Identity]:
         yield from (_rest(f"group/{population}/{group}", f"people/{population}") for group in groups)
         for measure in _tails(known, f"known/{population}/"):
             yield Identity(f"people/{population}", (f"known/{population}/{measure}", f"unknown/{population}/{measure}"))
+        for name in (group.removeprefix(f"{AT_START}: ") for group in groups if group.startswith(f"{AT_START}: ")):
+            yield _rest(f"group/{population}/{AT_START}: {name}", f"group/{population}/{EARLIER}: {name}")
+    for group in _tails(known, "after/"):
+        if group != ANYTHING:
+            yield _rest(f"after/{group}", f"after/{ANYTHING}")
+    yield from _shares_of_all(known, "after/")
     for kind in ("group", "known", "unknown"):
         for tail in _tails(known, f"{kind}/{TREATED}/"):
             yield Identity(

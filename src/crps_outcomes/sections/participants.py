@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crps_outcomes.layout import noted, number_columns, row, text_columns
+from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.numbers import fixed
 from crps_outcomes.report_model import Section, Table
-from crps_outcomes.wording import count_and_percent, counted, quartiles_in_cell
+from crps_outcomes.wording import capital, count_and_percent, counted, marked, quartiles_in_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +24,16 @@ LEAST_TO_COMPARE = 10
 KINDS = {
     "sex": "Sex: {}",
     "crps_type": "CRPS type: {}",
+    "limb": "Limb: {}",
+    "budapest": "Budapest criteria: {}",
+    "refractory": "Refractory by the rule below: {}",
     "crps_match": "Diagnosis found by: {}",
-    "co-treatment": "Other treatment: {}",
-    "procedure": "Procedure: {}",
+    "earlier": "On record by the first dose: {}",
+    "at start": "Going on at the first dose: {}",
 }
+
+ANYTHING = "anything"
+AFTER = {ANYTHING: "Any of these", "further series": "A further series of sessions", "death": "Death"}
 
 #: The rules that find a diagnosis, as people write them.
 MATCHES = {"icd-10-cm": "ICD-10-CM", "icd-10": "ICD-10", "icd-11": "ICD-11", "snomed": "SNOMED CT", "text": "its words"}
@@ -39,7 +45,7 @@ def participants(facts: Facts) -> Section:
         id="participants",
         short="People at first dose",
         finding=_finding(facts),
-        tables={"baseline": _baseline(facts)},
+        tables={"baseline": _baseline(facts), "after": _after(facts)},
     )
 
 
@@ -92,13 +98,43 @@ def _populations(facts: Facts) -> tuple[str, ...]:
 
 def _notes(facts: Facts, populations: Sequence[str]) -> tuple[str, ...]:
     if NOT_ANALYSED not in populations:
-        return ("Nobody, or too few to show, is outside the analysis, so no groups are set side by side.",)
+        alone = "Nobody, or too few to show, is outside the analysis, so no groups are set side by side."
+        return (alone, *_rules(facts))
     few = (_outside(facts) or LEAST_TO_COMPARE) < LEAST_TO_COMPARE
     return (
         "Standardised difference: in the analysis minus not in it, in standard deviations; above 0.20 in either "
         "direction is worth a look. One person can have several treatments.",
+        *_rules(facts),
         "With fewer than 10 people in a group the difference says little." if few else "",
     )
+
+
+def _rules(facts: Facts) -> tuple[str, ...]:
+    """What the words about context mean, with the state of the rule."""
+    plan = facts.protocol.context
+    once = f"; {listed(plan.done_once)} as soon as done" if plan.done_once else ""
+    return (
+        f"Refractory{marked('', plan.state)}: {plan.refractory_classes} or more classes of treatment on record by the first "
+        f"dose, each for {fixed(plan.refractory_weeks, 0)} weeks or longer{once}; not known: no earlier treatment on record. "
+        "Budapest criteria: from recorded symptoms and signs; not examined counts as neither present nor absent.",
+    )
+
+
+def _after(facts: Facts) -> Table:
+    """Intercurrent events, most frequent first."""
+    found = sorted(facts.every("participants", "after"), key=lambda e: (bool(e.mark), -(e.k or 0), e.group))
+    happened, total = [e for e in found if e.group != ANYTHING], [e for e in found if e.group == ANYTHING]
+    table = Table(
+        title="What happened after the first dose and can change how later scores are read.",
+        encoding="People with each event at any time after the day of the first dose; every score counts all the same.",
+        columns=(*text_columns(("Event", 110)), *number_columns(("People", 40))),
+        rows=tuple(
+            row(AFTER.get(e.group, capital(e.group)), count_and_percent(e)) for e in (*happened, *total) if happened
+        ),
+        empty="Nothing of the kind is on record.",
+        style="dense",
+    )
+    return noted(table, facts)
 
 
 def _n(facts: Facts, population: str) -> str:
