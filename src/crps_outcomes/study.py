@@ -200,6 +200,11 @@ def _cross_check(study: Study) -> Iterator[str]:
         "safety.diastolic": (safety.diastolic,),
         "safety.oxygen_saturation": (safety.oxygen_saturation,),
         "safety.liver": safety.liver,
+        "safety.dissociation": (safety.dissociation,) if safety.dissociation else (),
+        "safety.sedation": (safety.sedation,) if safety.sedation else (),
+        "safety.bilirubin": (safety.bilirubin,) if safety.bilirubin else (),
+        "safety.alkaline_phosphatase": (safety.alkaline_phosphatase,) if safety.alkaline_phosphatase else (),
+        "safety.signals": tuple(signal.measure for signal in safety.signals),
         "exposure.weight_measure": (protocol.exposure.weight_measure,),
     }
     for key, names in wanted.items():
