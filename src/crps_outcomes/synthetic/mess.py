@@ -389,6 +389,29 @@ def other_medicine(status: str, words: str) -> Callable[[Scene], Line]:
     return make
 
 
+def ketamine_order(scene: Scene) -> Line:
+    """An order is no evidence that anything was given."""
+    person = scene.chart.person
+    at = noon(scene.setting, person.screened_at.date() - timedelta(days=1))
+    code = fhir.concept([scene.drugs.ketamine], "ketamine")
+    return Line(fhir.medicine(entry(person, "ketamine-order", at), "MedicationRequest", code))
+
+
+def proposed_medicine(scene: Scene) -> Line:
+    return Line(
+        other_medicine("active", "")(scene).resource | {"id": f"{scene.chart.person.id}-proposed", "intent": "proposal"}
+    )
+
+
+def doses_in_mg(scene: Scene) -> Iterable[str]:
+    """Doses that need no Medication to be read."""
+    return (ref for ref in doses(scene) if "medicationCodeableConcept" in scene.chart.versions[ref][-1])
+
+
+def drug_in_words(resource: Json) -> Json:
+    return resource | {"medicationCodeableConcept": {"text": "Ketamine for intramuscular injection"}}
+
+
 def procedure_not_done(scene: Scene) -> Line:
     person = scene.chart.person
     code = scene.setting.study.codelists["procedures"][0]
@@ -605,4 +628,9 @@ FAULTS: dict[str, Apply] = {
     "questionnaire nobody scores": added("questionnaire-unknown", other_questionnaire),
     "pain right after the first dose": added("", pain_after_dose, "never a baseline"),
     "pain between two visits": added("", pain_between_visits, "counts for no visit"),
+    "ketamine ordered, nothing said about giving it": added("no-evidence-of-exposure", ketamine_order),
+    "medicine only proposed": added("only-planned", proposed_medicine),
+    "drug named in words only": kept(
+        doses_in_mg, drug_in_words, "read as ketamine, and flagged", "drug found by its words"
+    ),
 }
