@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WHOLE_NUMBER_EVERY = 3  # one whole-number score in this many is a valueInteger
 OTHER_UNIT_EVERY = 4  # one quantity in this many has another accepted unit, or none
+LOUD_EVERY = 40  # one questionnaire in this many has its total spread over every item
 ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
 SNOMED = "http://snomed.info/sct"
 #: Diagnoses that do not come as ICD-10-CM, by the person's number: (every how many, which one).
@@ -266,7 +267,7 @@ def answer_of(measure: Measure, value: float, code: str = "") -> Json:
 def answered(person: Person, score: Score, measure: Measure) -> list[Json]:
     """Items whose answers add up to the score, nested in a group or not, coded or as whole numbers."""
     form = measure.questionnaires[0]
-    values = split(int(score.value), len(form.link_ids), person.index + score.at.toordinal())
+    values = _with_quiet_end(int(score.value), len(form.link_ids), person.index + score.at.toordinal())
     items = [
         {"linkId": link_id, "answer": [_answer(measure, value, is_coded=person.style.has_coded_answers)]}
         for link_id, value in zip(form.link_ids, values, strict=True)
@@ -279,6 +280,13 @@ def _answer(measure: Measure, value: int, *, is_coded: bool) -> Json:
         return {"valueInteger": value}
     option = next(answer for answer in measure.answers if answer.value == value)
     return {"valueCoding": {"system": "http://loinc.org", "code": option.codes[0], "display": option.display}}
+
+
+def _with_quiet_end(total: int, n_items: int, seed: int) -> list[int]:
+    """Answers whose last one, a signal in the PHQ-9, is 0 where the others can hold the total; now and then it is not."""
+    if seed % LOUD_EVERY == 0 or total > 3 * (n_items - 1):
+        return split(total, n_items, seed)
+    return [*split(total, n_items - 1, seed), 0]
 
 
 def split(total: int, n_items: int, seed: int) -> list[int]:
