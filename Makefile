@@ -3,9 +3,10 @@ SHELL := bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 READY := .venv/.ready
+WORKERS := $(shell nproc 2>/dev/null || echo 2)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: install ## synthesize patients, serve them over FHIR, make the report from them
 	@$(BIN)/crps-outcomes demo
@@ -19,7 +20,7 @@ $(READY): requirements.lock pyproject.toml tools/setup.sh
 
 test: install ## the test suite, but for the slow simulations
 	@bash tools/setup.sh tests
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: install ## simulations over many seeds
 	@$(BIN)/pytest -m slow
@@ -32,6 +33,9 @@ types: install ## mypy --strict
 
 check: install ## read the study folder and say what is wrong in it
 	@$(BIN)/crps-outcomes check
+
+faults-table: install ## write docs/faults.md: what a pull makes of every fault of the catalogue
+	@$(BIN)/python tools/fault_table.py
 
 up: install ## local Prefect server and worker with both deployments, on 127.0.0.1
 	@$(BIN)/python tools/local_server.py up
@@ -47,4 +51,4 @@ clean: ## remove .venv, dist/ and caches; runs and snapshots in build/ stay
 	@rm -rf .venv dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo install test test-slow lint types check up down lock clean
+.PHONY: help demo install test test-slow lint types check faults-table up down lock clean

@@ -8,6 +8,7 @@ folder: files, lines and functions of the code, no values.
 from __future__ import annotations
 
 import traceback
+from errno import errorcode
 from functools import wraps
 from hashlib import sha256
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -46,8 +47,18 @@ def bounded(
 
 def translate(error: Exception, home: Path, step: str) -> PipelineError:
     """The error that stands for an unforeseen one: its class, and the file that says where it happened."""
-    where = record(error, home, step)
-    return PipelineError(f"{step}: unforeseen {type(error).__name__}; where in the code it happened: {where}")
+    try:
+        where = str(record(error, home, step))
+    except OSError as full:
+        where = f"not written, {_called(full)}"
+    return PipelineError(f"{step}: unforeseen {_called(error)}; where in the code it happened: {where}")
+
+
+def _called(error: BaseException) -> str:
+    """The class of an error, and the system's or the database's name for it, if it has one."""
+    code = errorcode.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+    code = code or getattr(getattr(error, "orig", None), "sqlite_errorname", "")
+    return f"{type(error).__name__} {code}".rstrip()
 
 
 def record(error: Exception, home: Path, step: str) -> Path:

@@ -7,6 +7,7 @@ syncs, it does through this module.
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -49,10 +50,11 @@ class Home:
         """
         handle = os.open(self.pulls / "lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
         try:
-            flock(handle, LOCK_EX | LOCK_NB)
+            try:
+                flock(handle, LOCK_EX | LOCK_NB)
+            except BlockingIOError as error:
+                raise PipelineError(f"another pull into {self.root} is running; wait until it ends") from error
             yield
-        except BlockingIOError as error:
-            raise PipelineError(f"another pull into {self.root} is running; wait until it ends") from error
         finally:
             os.close(handle)
 
@@ -77,10 +79,11 @@ class Home:
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, made with its parents if it is not there; what is made is readable by its owner only."""
+    """The folder, made with its parents if it is not there, and on disk when this returns; only its owner may read it."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        sync_folder(folder.parent)
     return path
 
 
@@ -142,6 +145,12 @@ def rename(source: Path, target: Path) -> None:
     """Give a file or folder its final name, on disk when this returns."""
     os.rename(source, target)  # noqa: PTH104 - beside os.write and os.fsync: what the crash tests fail stands here
     sync_folder(target.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Take a folder away with all that is in it, if it is there."""
+    if path.exists():
+        shutil.rmtree(path)
 
 
 def sync_folder(path: Path) -> None:

@@ -1,7 +1,8 @@
 """The journal of one pull: what has arrived, on disk, unit by unit; a pull that died goes on from here.
 
 A unit is committed by the rename of its header, after all its runs are on disk. A run is a piece of what arrived,
-sorted by id, so that any number of them can be read as one sorted stream in little memory.
+sorted by id, so that any number of them can be read as one sorted stream in little memory. Its name says what it
+holds: a header whose runs are lost, of another attempt or changed commits nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 from datetime import datetime  # noqa: TC003 - msgspec reads the annotations at run time
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -46,6 +47,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_subsetted: bool
     place: Place
     body: bytes
+    is_loose: bool = False  # see `Item`
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -91,9 +93,10 @@ class Journal:
     folder: Path
 
     def taken(self, unit: Unit) -> Taken | None:
-        """The unit, if it was committed before."""
+        """The unit, if it was committed before and all of it is still as it was."""
         try:
-            return _READ_TAKEN(self._header(_key(unit)).read_bytes())
+            taken = _READ_TAKEN(self._header(_key(unit)).read_bytes())
+            return taken if all(_run_name(taken.key, self._digest(name)) == name for name in taken.runs) else None
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
@@ -114,10 +117,10 @@ class Journal:
                 return Taken(key, unit.resource_type, tuple(row for row in rows if row.hole))
             gathered.add(part, keep)
             if gathered.is_full:
-                runs.append(self._write(key, len(runs), gathered))
+                runs.append(self._write(key, gathered))
                 gathered = _Gathered()
         if gathered.packed:
-            runs.append(self._write(key, len(runs), gathered))
+            runs.append(self._write(key, gathered))
         taken = Taken(key, unit.resource_type, tuple(rows), tuple(runs))
         replace_private(self._header(key), msgspec.json.encode(taken))
         return taken
@@ -134,10 +137,15 @@ class Journal:
     def _header(self, key: str) -> Path:
         return self.folder / f"{key}.json"
 
-    def _write(self, key: str, number: int, gathered: _Gathered) -> str:
-        name = f"{key}-{number:04d}.run"
-        write_private(self.folder / name, gathered.as_run())
+    def _write(self, key: str, gathered: _Gathered) -> str:
+        run = gathered.as_run()
+        name = _run_name(key, sha256(run).hexdigest())
+        write_private(self.folder / name, run)
         return name
+
+    def _digest(self, name: str) -> str:
+        with (self.folder / name).open("rb") as run:
+            return file_digest(run, "sha256").hexdigest()
 
 
 class _Gathered:
@@ -170,23 +178,20 @@ class _Gathered:
 def held(item: Item, place: Place, *, keeps: bool = True) -> Held:
     """The item as the journal holds it."""
     return Held(
-        item.id, item.last_updated, item.sha256, item.subject_id, item.is_subsetted, place, item.body if keeps else b""
+        id=item.id,
+        last_updated=item.last_updated,
+        sha256=item.sha256,
+        subject_id=item.subject_id,
+        is_subsetted=item.is_subsetted,
+        place=place,
+        body=item.body if keeps else b"",
+        is_loose=item.is_loose,
     )
 
 
 def row_of(part: Part) -> Row:
     """What the ledger will say of a part."""
-    return Row(
-        query_id=part.query_id,
-        part=part.part,
-        resource_type=part.resource_type,
-        asked=part.asked,
-        declared=part.declared,
-        n_received=part.n_received,
-        unreadable=part.unreadable,
-        hole=part.hole,
-        is_verified=part.is_verified,
-    )
+    return Row(*(getattr(part, name) for name in Row.__struct_fields__))
 
 
 def with_hole(part: Part, code: str, reason: str) -> Part:
@@ -197,6 +202,10 @@ def with_hole(part: Part, code: str, reason: str) -> Part:
 def _key(unit: Unit) -> str:
     """A name for files, made from everything that says what the unit is."""
     return sha256(repr(unit).encode()).hexdigest()[:24]
+
+
+def _run_name(key: str, digest: str) -> str:
+    return f"{key}-{digest[:32]}.run"
 
 
 def _read(path: Path) -> Iterator[Held]:

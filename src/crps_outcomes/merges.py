@@ -35,13 +35,6 @@ def persons(patients: Sequence[fhir.Patient]) -> dict[str, str]:
     return survivors
 
 
-def linked(patients: Sequence[fhir.Patient]) -> frozenset[str]:
-    """The records that merges name and that are not among these: to be fetched until there are none."""
-    merged = _merged_into(patients)
-    named = {record for others in merged.values() for record in others} | set(merged)
-    return frozenset(named - {patient.id for patient in patients})
-
-
 def concerned(patients: Sequence[fhir.Patient], ids: Collection[str], named_by: Collection[str]) -> frozenset[str]:
     """The records of the people whom ids and identifiers name: their own, and every one merged with these, held or not.
 

@@ -13,12 +13,10 @@ from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from crps_outcomes import resources as fhir
 from crps_outcomes.enrolment import SELECTOR_TYPES, enrol, listed
 from crps_outcomes.errors import IncompleteDataError
-from crps_outcomes.fhir.source import Item, read_item
+from crps_outcomes.fhir.source import item_of
 from crps_outcomes.journal import Held, Place, held
 from crps_outcomes.snapshot import open_snapshot
 from crps_outcomes.state import Night, Records
@@ -61,7 +59,8 @@ class Past:
         names = {*SELECTOR_TYPES[protocol.enrolment.selector], "Patient", "Consent"}
         held = {name: [fhir.decode(name, line) for line in self.snapshot.lines(name)] for name in names}
         day = date.fromisoformat(self.snapshot.manifest.pulled_on)
-        asked = listed(held, protocol, as_of=day)
+        selected = {name: held[name] for name in SELECTOR_TYPES[protocol.enrolment.selector]}
+        asked = listed(selected, protocol, as_of=day)  # records as they are named, not yet merged
         return KnownPeople(
             listed=frozenset(asked.active) | frozenset(asked.active_identifiers),
             records=frozenset(enrol(held, protocol, as_of=day).records),
@@ -69,11 +68,11 @@ class Past:
 
     def items(self, resource_type: str, place: Place) -> Iterator[Held]:
         """What it holds of a type, sorted by id."""
-        return (held(_item(line), place) for line in self.snapshot.lines(resource_type))
+        return (held(item_of(line), place) for line in self.snapshot.lines(resource_type))
 
     def is_whole_due(self, now: datetime, protocol: Protocol) -> bool:
         """Everything should be asked for again."""
-        return now >= self.whole_from(protocol)
+        return now >= self.whole_from(protocol) or now < self.night.whole_at  # a clock that was wrong once
 
     def whole_from(self, protocol: Protocol) -> datetime:
         """When everything should be asked for again."""
@@ -103,7 +102,7 @@ def next_watermarks(
     """
     before = past.night.watermarks if past else {}
     marks = {name: min(started_at, newest or started_at) - OVERLAP for name, newest in resource_types.items()}
-    return {name: max(mark, before.get(name, mark)) for name, mark in marks.items()}
+    return {name: max(mark, min(before.get(name, mark), started_at)) for name, mark in marks.items()}
 
 
 @dataclass
@@ -127,10 +126,3 @@ class KnownIds:
         for one in self.past.items(resource_type, Place("", 0)):
             found.setdefault(one.subject_id, set()).add(one.id)
         return found
-
-
-def _item(line: bytes) -> Item:
-    item = read_item(line)
-    if isinstance(item, str):
-        raise msgspec.DecodeError  # it was read before it was written
-    return item

@@ -10,8 +10,6 @@ import io
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import file_digest, sha256
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -19,18 +17,19 @@ import pandas as pd
 import pyarrow as pa
 
 from crps_outcomes.errors import IncompleteDataError
-from crps_outcomes.home import PrivateFile, rename, sync_folder, write_private
+from crps_outcomes.home import PrivateFile, private_folder, remove_folder, rename, sync_folder, write_private
 from crps_outcomes.tables import CHANGES, LEDGER, REJECTIONS, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from crps_outcomes.journal import Held
 
 Completeness = Literal["complete", "unverified", "incomplete"]
 _MANIFEST = "manifest.json"
 _ENCODE = msgspec.json.Encoder(order="sorted").encode
-_WORKING = ".new-"
+_WORKING, _GOING = ".new", ".gone"
 _BYTES_AT_ONCE = 1 << 18
 
 
@@ -54,7 +53,8 @@ class Origin:
 class Manifest(Origin):
     """What stands in manifest.json. ``tables``: "ledger", "rejections" and "changes" by the hash of their file."""
 
-    digest: str = ""
+    digest: str = ""  # the name of the snapshot
+    content: str = ""  # over what it holds; the digest is the same, unless the same content came about in another way
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # type -> {"count": resources, "sha256": file}
     tables: Mapping[str, str] = field(default_factory=dict)
 
@@ -110,8 +110,8 @@ def write_snapshot(snapshots: Path, kept: Mapping[str, Iterable[Held]], conclude
     Raises:
         IncompleteDataError: a folder of this digest is there, but damaged.
     """
-    _clear(snapshots)
-    working = Path(mkdtemp(prefix=_WORKING, dir=snapshots))
+    clear(snapshots)
+    working = private_folder(snapshots / _WORKING)
     try:
         total = sha256()
         files: dict[str, dict[str, Any]] = {}
@@ -119,13 +119,34 @@ def write_snapshot(snapshots: Path, kept: Mapping[str, Iterable[Held]], conclude
             written = _write_type(working / _file_name(name), name, kept[name], total)
             files |= {name: written} if written["count"] else {}
         origin, tables = conclude()
-        target = snapshots / _named(total, origin.holes)
+        content = _named(total, origin.holes)
+        target = snapshots / _name(snapshots, content, origin, tables["changes"])
         if not target.exists():
-            _seal(working, Manifest(**asdict(origin), digest=target.name, files=files), tables)
+            _seal(working, Manifest(**asdict(origin), digest=target.name, content=content, files=files), tables)
             rename(working, target)
+        else:
+            target.touch()  # made earlier, but pulled today
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return open_snapshot(target)
+
+
+def _name(snapshots: Path, content: str, origin: Origin, changes: pd.DataFrame) -> str:
+    """The name of a snapshot: its content's digest, unless one of that name tells another story.
+
+    The same content may come about again: what was added one night is deleted the next. Then the snapshot has a name of
+    its own, for its account of what changed is another. A night without news stays with the snapshot before.
+    """
+    if origin.before and not len(changes):
+        last = read_manifest(snapshots / origin.before)
+        if (last.content, last.completeness) == (content, origin.completeness):
+            return last.digest
+    if not (snapshots / content).exists():
+        return content
+    first = read_manifest(snapshots / content)
+    if first.completeness == origin.completeness and (not len(changes) or first.before == origin.before):
+        return content
+    return sha256(f"{content}\n{origin.before}\n{origin.completeness}".encode()).hexdigest()
 
 
 def open_snapshot(folder: Path) -> Snapshot:
@@ -173,9 +194,16 @@ def content_digest(snapshot: Snapshot) -> str:
 
 
 def remove_snapshot(folder: Path) -> None:
-    """Take a snapshot away, its manifest first: what is left of it if this is cut short is no snapshot."""
-    (folder / _MANIFEST).unlink()
-    shutil.rmtree(folder)
+    """Take a snapshot away: all of it by one rename, so that no part of one is ever left under its name."""
+    clear(folder.parent)
+    rename(folder, folder.with_name(_GOING))
+    clear(folder.parent)
+
+
+def clear(snapshots: Path) -> None:
+    """Away with what a pull or a removal that died left behind."""
+    for name in (_WORKING, _GOING):
+        remove_folder(snapshots / name)
 
 
 class _Identified(msgspec.Struct):
@@ -196,12 +224,6 @@ def _named(total: Any, holes: Iterable[str]) -> str:
 
 def _file_name(resource_type: str) -> str:
     return f"{resource_type}.ndjson.zst"
-
-
-def _clear(snapshots: Path) -> None:
-    """Away with what a pull that died left behind."""
-    for left in snapshots.glob(f"{_WORKING}*"):
-        shutil.rmtree(left)
 
 
 def _write_type(path: Path, name: str, items: Iterable[Held], total: Any) -> dict[str, Any]:

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from crps_outcomes.console import CODES, OutOption, home_at, stops
 from crps_outcomes.errors import DefinitionError, IncompleteDataError
-from crps_outcomes.snapshot import content_digest, open_snapshot, read_manifest, remove_snapshot
+from crps_outcomes.snapshot import clear, content_digest, open_snapshot, read_manifest, remove_snapshot
 from crps_outcomes.state import Records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
 
     from crps_outcomes.home import Home
     from crps_outcomes.snapshot import Manifest, Snapshot
@@ -26,15 +28,17 @@ app = typer.Typer(no_args_is_help=True, help="Snapshots: list them, show one, ve
 DigestArgument = Annotated[str, typer.Argument(help='The digest, or its first characters, or "latest".')]
 KeepOption = Annotated[int, typer.Option("--keep-days", min=7, help="Younger ones stay.")]
 _SHORT = 12
+_LATEST, _UNKNOWN = "latest", "not on record"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A snapshot on disk, and why it must stay ("" if it need not). ``manifest`` is None for one that is damaged."""
+    """A snapshot that is there or should be, and why it must stay ("" if it need not)."""
 
     digest: str
-    manifest: Manifest | None
+    manifest: Manifest | None  # None: it is damaged or gone
     reason: str
+    since: datetime  # when it was pulled: by the source's clock or by ours, whichever is later
 
 
 @app.command("list", epilog=CODES)
@@ -47,7 +51,7 @@ def list_(out: OutOption = None) -> None:
         table.add_row(
             one.digest[:_SHORT],
             told.pulled_at if told else "",
-            told.completeness if told else "damaged",
+            told.completeness if told else "damaged or gone",
             told.source_kind if told else "",
             f"{sum(file['count'] for file in told.files.values()):,}" if told else "",
             one.reason,
@@ -90,10 +94,11 @@ def verify(out: OutOption = None) -> None:
         IncompleteDataError: something is damaged; the message names snapshot and file.
     """
     home = home_at(out)
-    damaged = [told for one in _all(home) if (told := _damage(home, one.digest))]
+    kept = _all(home)
+    damaged = [told for one in kept if (told := _damage(home, one.digest))]
     if damaged:
         raise IncompleteDataError("\n".join(damaged))
-    typer.echo(f"{len(_all(home))} snapshots, all sound")
+    typer.echo(f"{len(kept)} snapshots, all sound")
 
 
 @app.command(epilog=CODES)
@@ -107,45 +112,84 @@ def prune(
     """Remove snapshots that nothing needs: not the latest, none that a pull goes on from, none behind a report."""
     home = home_at(out)
     with home.only_one_pull():
-        old = removable(_all(home), datetime.now(UTC) - timedelta(days=keep_days))
+        kept = _all(home)
+        old = removable(kept, datetime.now(UTC) - timedelta(days=keep_days))
         for one in old:
-            typer.echo(f"{'removed' if yes else 'would remove'} {one.digest}")
+            typer.echo(f"{'removing' if yes else 'would remove'} {one.digest}")
             if yes:
-                Records(home.state_url).forget_snapshots([one.digest])
                 remove_snapshot(home.snapshots / one.digest)
-    typer.echo(
-        f"{len(old)} of {len(_all(home)) + (len(old) if yes else 0)} snapshots"
-        + ("" if yes or not old else "; --yes removes them")
-    )
+        if yes:
+            clear(home.snapshots)
+            _forget_removed(home)
+    typer.echo(f"{len(old)} of {len(kept)} snapshots" + ("" if yes or not old else "; --yes removes them"))
 
 
 def removable(kept: Sequence[Kept], before: datetime) -> list[Kept]:
-    """Those that nothing needs and that were pulled before a moment; one that cannot be read is never among them.
+    """Those that nothing needs and that are older than a moment; one that cannot be read is never among them.
 
     Raises:
-        IncompleteDataError: nothing at all is on record, as after the loss of the state database.
+        IncompleteDataError: none is on record as the latest, as after the loss of the state database.
     """
-    if kept and not any(one.reason for one in kept):
+    if kept and not any(_LATEST in one.reason for one in kept):
         raise IncompleteDataError("no snapshot is on record as the latest, so none is removed; is state.sqlite lost?")
-    return [
-        one
-        for one in kept
-        if not one.reason and one.manifest and datetime.fromisoformat(one.manifest.pulled_at) < before
-    ]
+    return [one for one in kept if not one.reason and one.manifest and one.since < before]
+
+
+def _forget_removed(home: Home) -> None:
+    """Those that were removed, now or by a prune that was cut short, are no more on record."""
+    records, reasons = Records(home.state_url), _reasons(home)
+    gone = {row.digest for row in records.snapshots() if not (home.snapshots / row.digest).exists()}
+    records.forget_snapshots(gone - reasons.keys())
 
 
 def _all(home: Home) -> list[Kept]:
+    """Those on disk, and those that something needs."""
+    reasons = _reasons(home)
+    recorded = {row.digest for row in Records(home.state_url).snapshots()}
+    on_disk = {path.name for path in home.snapshots.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    kept = [_kept(home, digest, reasons.get(digest, ""), recorded) for digest in on_disk | reasons.keys()]
+    return sorted(kept, key=lambda one: (one.since, one.digest))
+
+
+def _kept(home: Home, digest: str, reason: str, recorded: Collection[str]) -> Kept:
+    """A complete one that is not on record stays: the record may be lost, and a pull that was killed may go on with it."""
+    folder, manifest = home.snapshots / digest, _manifest(home, digest)
+    since = datetime.fromtimestamp(folder.stat().st_mtime if folder.exists() else 0, UTC)
+    if manifest is None:
+        return Kept(digest, None, reason, since)
+    if not reason and manifest.completeness != "incomplete" and digest not in recorded:
+        reason = _UNKNOWN
+    return Kept(digest, manifest, reason, max(since, datetime.fromisoformat(manifest.pulled_at)))
+
+
+def _reasons(home: Home) -> dict[str, str]:
+    """Why a snapshot must stay, by digest."""
     records = Records(home.state_url)
-    reasons: dict[str, list[str]] = {}
-    for row in records.snapshots()[-1:]:
-        reasons.setdefault(row.digest, []).append("latest")
-    for digest in sorted(records.night_snapshots()):
-        reasons.setdefault(digest, []).append("next pull")
-    for run in records.runs():
-        reasons.setdefault(run.snapshot, []).append("report") if "report" not in reasons.get(run.snapshot, []) else None
-    found = [path for path in home.snapshots.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    kept = [Kept(path.name, _manifest(home, path.name), ", ".join(reasons.get(path.name, []))) for path in found]
-    return sorted(kept, key=lambda one: (one.manifest.pulled_at if one.manifest else "", one.digest))
+    needed = {
+        _LATEST: {row.digest for row in records.snapshots()[-1:]},
+        "next pull": records.night_snapshots(),
+        "report": {run.snapshot for run in records.runs()} | _behind_reports(home.runs),
+    }
+    every = {digest for digests in needed.values() for digest in digests}
+    return {one: ", ".join(reason for reason, digests in needed.items() if one in digests) for one in every}
+
+
+def _behind_reports(runs: Path) -> set[str]:
+    """The snapshots that the reports on disk say they were made from."""
+    return {_snapshot_in(path) for path in runs.glob("[!.]*/provenance.json")}
+
+
+def _snapshot_in(path: Path) -> str:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Provenance).snapshot
+    except msgspec.DecodeError as error:
+        raise IncompleteDataError(
+            f"runs/{path.parent.name}/{path.name} cannot be read, so it is not known which snapshot the report needs"
+        ) from error
+
+
+class _Provenance(msgspec.Struct):
+    snapshot: str
 
 
 def _manifest(home: Home, digest: str) -> Manifest | None:
@@ -174,5 +218,5 @@ def _damage(home: Home, digest: str) -> str:
     except IncompleteDataError as error:
         return str(error)
     return (
-        "" if content_digest(snapshot) == digest else f"snapshot {digest[:_SHORT]}: it does not hold what its name says"
+        "" if content_digest(snapshot) == snapshot.manifest.content else f"snapshot {digest[:_SHORT]}: it does not hold what its name says"
     )

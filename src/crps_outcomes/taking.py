@@ -1,7 +1,7 @@
 """Taking: queries become units, units are taken side by side and journaled, and what they brought is settled.
 
-A unit that a stopped pull had committed is not taken again if the source still counts as much for it. A unit that
-asked only for changes is taken whole when the source counts another number than is held.
+A unit that a stopped pull had committed is not taken again if the source counts as much for it as then, and no change
+since. A unit that asked only for changes is taken whole when the source counts another number than is held.
 """
 
 from __future__ import annotations
@@ -38,13 +38,16 @@ class Taking:
     journal: Journal
     past: Past | None
     may_reuse: bool  # what a stopped pull committed, if the source can say that it still holds
+    by_person: frozenset[str]  # types that are asked for by person
     read: Callable[[Part], Part]  # what looks at each part before it is committed
-    now: datetime  # the source's clock when the pull began
+    started_at: datetime  # when the pull began, by the source's clock; one that goes on began before now
+    now: datetime  # the source's clock
     progress: Tell
     books: Books = field(init=False)
     _taken: dict[str, list[Taken]] = field(default_factory=dict)
     _changes_only: dict[str, set[str]] = field(default_factory=dict)  # type -> people of whom only changes were asked
     _whole: set[str] = field(default_factory=set)  # types of which some unit was asked for without a limit in time
+    is_confirmed: bool = True  # what was carried over was compared with a count
     known: frozenset[str] = frozenset()  # records of the people enrolled at the snapshot before
     rewrites: dict[str, Callable[[Held], Held]] = field(default_factory=dict)  # type -> what is kept instead
     _received: Counter[str] = field(default_factory=Counter)
@@ -59,10 +62,19 @@ class Taking:
         return bool(self.books.doubts) or any(row.hole for row in self.books.rows)
 
     @property
+    def is_verified(self) -> bool:
+        """Every number received was compared with one the source declared."""
+        return self.is_confirmed and self.books.is_verified
+
+    @property
     def types(self) -> tuple[str, ...]:
         """Every type that was asked for, or held before."""
         held = self.past.snapshot.types() if self.past else ()
         return tuple(sorted({*self._taken, *held}))
+
+    def came_whole(self, resource_type: str) -> bool:
+        """Some of the type was asked for without a limit in time; with an export that means all of it."""
+        return resource_type in self._whole
 
     def note(self, parts: Iterable[Part]) -> None:
         """Parts that opening the source has shown: they go into the accounts as they are."""
@@ -113,7 +125,8 @@ class Taking:
         return unit.whole, self._take(unit.whole, keeps)
 
     def _take(self, unit: Unit, keeps: Keeps) -> Taken:
-        known = self.journal.taken(unit) if self.may_reuse else None
+        is_filtered = unit.resource_type in self.by_person and not unit.people  # by who was enrolled at that time
+        known = self.journal.taken(unit) if self.may_reuse and not is_filtered else None
         if known is not None and self._still_holds(unit, known):
             return known
         return self.journal.commit(unit, self._told(unit), lambda item: keeps(item.resource_type, item))
@@ -125,14 +138,23 @@ class Taking:
             yield self.read(part)
 
     def _still_holds(self, unit: Unit, known: Taken) -> bool:
-        """The source counts for the unit what was committed. Of changes it cannot say; they are checked as a whole."""
+        """Nothing of the unit changed since the pull began, and the source counts what was committed.
+
+        Of changes it cannot say how many there were; they are checked together with what was held before.
+        """
+        if self.session.count(unit._replace(since=self.started_at)) != 0:
+            return False
         n_unreadable = sum(len(row.unreadable) for row in known.rows)
-        return unit.since is not None or self.session.count(unit) == len(self._ids(known)) + n_unreadable
+        return unit.since is not None or self.session.count(unit.whole) == len(self._ids(known)) + n_unreadable
 
     def _adds_up(self, unit: Unit, taken: Taken) -> bool:
-        """What was held about these people, and what changed, are together what the source counts now."""
+        """What was held about these people, and what changed, are together what the source counts now.
+
+        Something that cannot be read may be the newer version of something held.
+        """
         held = self._known.of(unit.resource_type, unit.people) if self._known else set()
-        return self.session.count(unit) == len(self._ids(taken) | held)
+        has_unreadable = any(row.unreadable for row in taken.rows)
+        return not has_unreadable and self.session.count(unit.whole) == len(self._ids(taken) | held)
 
     def _ids(self, taken: Taken) -> set[str]:
         return {one.id for run in self.journal.held(taken) for one in run}
@@ -151,23 +173,23 @@ class Taking:
         runs = [run for taken in self._taken.get(resource_type, ()) for run in self.journal.held(taken)]
         if resource_type in self.rewrites:
             runs = [map(self.rewrites[resource_type], run) for run in runs]
-        before = self._before(resource_type, keeps)
+        before = self._before(resource_type)
         return books.settle(
             resource_type, runs, lambda one: keeps(resource_type, one), before, names_people=names_people
         )
 
-    def _before(self, resource_type: str, keeps: Keeps) -> Before | None:
+    def _before(self, resource_type: str) -> Before | None:
         if self.past is None:
             return None
         past, changes_only = self.past, self._changes_only.get(resource_type, set())
-        is_whole = self.session.since is None or resource_type in self._whole
+        is_whole = self.session.since is None or self.came_whole(resource_type)
         place = Place(f"{resource_type} of the snapshot before", 0)
+        items = past.items(resource_type, place)
         return Before(
-            items=past.items(resource_type, place),
+            items=map(self.rewrites[resource_type], items) if resource_type in self.rewrites else items,
             place=place,
             is_asked_again=lambda one: is_whole and one.subject_id not in changes_only,
             is_known=lambda one: (one.subject_id or one.id) in self.known,
-            is_wanted=lambda one: keeps(resource_type, one),
             deleted=frozenset(identity for name, identity in self.session.deleted if name == resource_type),
             seen_until=past.night.watermarks.get(resource_type),
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from crps_outcomes.home import private_folder, replace_private, write_private
+from crps_outcomes.home import private_folder, remove_folder, rename, replace_private, sync_folder, write_private
 from crps_outcomes.journal import Journal
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Content = TypeVar("Content")
 
 _ABOUT, _STARTED, _ENDED = "pull.json", "started.json", "ended.json"
-_JOURNAL = "journal"
+_JOURNAL, _NEW = "journal", ".new"
 EXPORT = "export"  # where an export is downloaded to
 
 
@@ -64,7 +64,7 @@ class Workplace:
         before = self.started_at
         if before is not None and timedelta(0) <= now - before <= timedelta(hours=most_hours):
             return before
-        shutil.rmtree(self.folder / _JOURNAL, ignore_errors=True)
+        remove_folder(self.folder / _JOURNAL)
         replace_private(self.folder / _STARTED, msgspec.json.encode(now))
         return now
 
@@ -78,9 +78,16 @@ class Workplace:
         if state != "incomplete":
             self._forget()
 
+    def forget_export(self) -> None:
+        """What was downloaded led to a refusal: the next pull asks for another export."""
+        shutil.rmtree(self.folder / EXPORT, ignore_errors=True)
+
     def _forget(self) -> None:
+        """What cannot be removed now is removed when the next pull begins."""
         for name in (_JOURNAL, EXPORT):
             shutil.rmtree(self.folder / name, ignore_errors=True)
+        for left in self.folder.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
 
 
 def workplace(pulls: Path, about: About) -> Workplace:
@@ -93,15 +100,27 @@ def workplace(pulls: Path, about: About) -> Workplace:
     return stopped or _new(pulls, about)
 
 
+def forget_stale(pulls: Path, now: datetime, *, most_hours: float) -> None:
+    """Remove what pulls of any scope had brought that nobody may go on with any more."""
+    for one in _all(pulls):
+        began = one.started_at
+        if one.ended not in {None, "incomplete"} or (began and now - began > timedelta(hours=most_hours)):
+            one._forget()  # noqa: SLF001 - its own class
+
+
 def _all(pulls: Path) -> list[Workplace]:
-    return [Workplace(path) for path in sorted(pulls.iterdir()) if path.is_dir()]
+    return [Workplace(path) for path in sorted(pulls.iterdir()) if path.is_dir() and path.name != _NEW]
 
 
 def _new(pulls: Path, about: About) -> Workplace:
+    """A folder that appears with its name and what it is about at once."""
+    remove_folder(pulls / _NEW)  # left by a pull that died
+    working = private_folder(pulls / _NEW)
+    write_private(working / _ABOUT, msgspec.json.encode(about))
+    sync_folder(working)
     taken = {path.name for path in pulls.iterdir()}
     folder = pulls / next(name for name in _names() if name not in taken)
-    folder.mkdir(mode=0o700)
-    write_private(folder / _ABOUT, msgspec.json.encode(about))
+    rename(working, folder)
     return Workplace(folder)
 
 

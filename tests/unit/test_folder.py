@@ -7,7 +7,20 @@ import json
 
 import pyarrow as pa
 import pytest
-from small_cohort import KEPT, cohort, counts, ndjson, newer, observation, order, protocol, write_folder, write_manifest
+from small_cohort import (
+    KEPT,
+    cohort,
+    consent,
+    counts,
+    ndjson,
+    newer,
+    observation,
+    order,
+    protocol,
+    resource,
+    write_folder,
+    write_manifest,
+)
 
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError, SourceError
 from crps_outcomes.fhir import folder as folder_module
@@ -102,6 +115,15 @@ def test_what_names_nobody_belongs_to_nobody(folder, digest):
         file.write(b'{"resourceType":"Observation","id":"whose"}\n')
     write_manifest(folder, {f"{name}.ndjson": (name, None) for name in {one["resourceType"] for one in cohort()}})
     assert pulled(folder).snapshot.digest == digest
+
+
+def test_f28_a_urn_that_no_patient_answers_to_is_a_rejection_and_one_of_a_stranger_is_not(tmp_path):
+    stranger = "8c5ad3c8-8e2f-4a9c-9d3e-27f27f27f27f"
+    loose = [observation("whose", f"urn:uuid:{stranger[:-1]}0"), observation("theirs", f"urn:uuid:{stranger}")]
+    written = [one | {"subject": {"reference": one["subject"]["reference"].removeprefix("Patient/")}} for one in loose]
+    found = pulled(write_folder(tmp_path, [*cohort(), resource("Patient", stranger), *written]))
+    told = found.snapshot.rejections()
+    assert list(zip(told["resource_ref"], told["rule"], strict=True)) == [("Observation/whose", "subject-missing")]
 
 
 # --- holes ----------------------------------------------------------------------------------------------------------
@@ -204,6 +226,72 @@ def test_blank_lines_and_a_missing_last_line_break_are_fine(folder, digest):
     path = folder / "Observation.ndjson"
     path.write_bytes(b"\n\r\n" + path.read_bytes().replace(b"\n", b"\r\n\n").rstrip())
     assert pulled(folder).snapshot.digest == digest
+
+
+def test_f23_an_error_among_the_lines_is_a_hole_and_a_hint_is_none(folder, digest):
+    path, whole = folder / "Observation.ndjson", (folder / "Observation.ndjson").read_bytes()
+    names = {one["resourceType"] for one in cohort()}
+    write_manifest(folder, {f"{name}.ndjson": (name, None) for name in names})
+    for severity in ("information", "error"):
+        issue = {"severity": severity, "code": "incomplete", "diagnostics": "Jane Roe"}
+        path.write_bytes(whole + ndjson([{"resourceType": "OperationOutcome", "issue": [issue]}]))
+        if severity == "information":
+            assert pulled(folder).snapshot.digest == digest
+    with pytest.raises(IncompleteDataError, match=r"Observation.*F23") as caught:
+        pulled(folder)
+    assert "Jane" not in str(caught.value)
+
+
+def test_f28_a_consent_that_may_be_anybodys_is_a_hole_and_one_of_a_stranger_is_not(folder):
+    names = {one["resourceType"] for one in cohort()}
+    write_manifest(folder, {f"{name}.ndjson": (name, None) for name in names})
+    known = resource("Patient", "y", identifier=[{"system": "urn:ids", "value": "7"}])
+    with (folder / "Patient.ndjson").open("ab") as file:
+        file.write(ndjson([known]))
+    path = folder / "Consent.ndjson"
+    whole = path.read_bytes()
+    path.write_bytes(whole + ndjson([consent("y") | {"patient": {"identifier": known["identifier"][0]}}]))
+    assert counts(pulled(folder)) == KEPT
+    path.write_bytes(whole + ndjson([consent("y") | {"patient": {"display": "someone"}}]))
+    with pytest.raises(IncompleteDataError, match=r"Consent.*F28 1 name nobody.*not known who withdrew"):
+        pulled(folder)
+
+
+def test_f39_a_line_of_another_type_in_a_listed_file_is_a_rejection(folder):
+    path = folder / "Observation.ndjson"
+    path.write_bytes(ndjson([{"resourceType": "Basic", "id": "other"}]) + path.read_bytes().split(b"\n", 1)[1])
+    told = pulled(folder).snapshot.rejections()
+    assert list(told["resource_ref"]) == ["Observation/Observation.ndjson line 1"]
+    assert list(told["rule"]) == ["unreadable"]
+
+
+def test_f42_that_a_listed_type_is_empty_is_confirmed_by_nothing(folder):
+    (folder / "Observation.ndjson").write_bytes(b"")
+    listed = {f"{one['resourceType']}.ndjson": (one["resourceType"], 0) for one in cohort()}
+    for name in listed:
+        listed[name] = (listed[name][0], len((folder / name).read_bytes().splitlines()))
+    write_manifest(folder, listed)
+    assert pulled(folder).state == "unverified"
+
+
+def test_f42_a_type_that_was_there_the_night_before_and_is_gone_is_a_hole_until_somebody_says_it_is_right(tmp_path):
+    home, events = Home.at(tmp_path / "home"), [one for one in cohort() if one["resourceType"] == "AdverseEvent"]
+    rest = [one for one in cohort() if one not in events]
+    pull(folder_source(write_folder(tmp_path / "first", cohort())), protocol(), home)
+    second = folder_source(write_folder(tmp_path / "second", rest))
+    with pytest.raises(IncompleteDataError, match=r"AdverseEvent.*F42.*--whole"):
+        pull(second, protocol(), home)
+    assert "AdverseEvent" not in counts(pull(second, protocol(), home, is_whole=True))
+    pull(second, protocol(), home)
+
+
+def test_f42_a_type_goes_with_the_only_person_it_was_about(tmp_path):
+    home = Home.at(tmp_path / "home")
+    events = [one for one in cohort() if one["resourceType"] == "AdverseEvent" and one["id"] != "event-a"]
+    rest = [one for one in cohort() if one["resourceType"] != "AdverseEvent"]
+    pull(folder_source(write_folder(tmp_path / "first", [*rest, events[0]])), protocol(), home)
+    withdrawn = [consent("b", status="inactive") if one["id"] == "consent-b" else one for one in rest]
+    assert "AdverseEvent" not in counts(pull(folder_source(write_folder(tmp_path / "second", withdrawn)), protocol(), home))
 
 
 # --- sources that are none ------------------------------------------------------------------------------------------

@@ -92,12 +92,21 @@ def test_lines_and_bundles_may_lie_side_by_side(tmp_path, digest):
 
 
 def test_one_bad_entry_is_a_rejection_and_loses_nothing_else(tmp_path, digest):
-    document = bundle("collection", cohort())
+    own = [one for one in cohort() if one["resourceType"] == "Observation"]
+    document = bundle("collection", own)
     document["entry"][3:3] = [{"resource": {"resourceType": "Observation", "id": "no id of FHIR"}}, {}, {"resource": 5}]
-    found = pulled(saved(tmp_path, all=document))
+    others = bundle("collection", [one for one in cohort() if one not in own])
+    found = pulled(saved(tmp_path, Observation=document, others=others))
     unreadable = found.snapshot.rejections().query("rule == 'unreadable'")
     assert (found.snapshot.digest, len(unreadable)) == (digest, 3)
     assert found.ledger["received"].sum() == len(cohort()) + 3
+
+
+def test_a_bad_entry_among_all_types_may_be_the_withdrawal(tmp_path):
+    document = bundle("collection", cohort())
+    document["entry"][3:3] = [{"resource": 5}]
+    with pytest.raises(IncompleteDataError, match="F30 1 cannot be read, so it is not known who is enrolled"):
+        pulled(saved(tmp_path, all=document))
 
 
 def test_a_bundle_larger_than_allowed_is_a_hole(tmp_path):

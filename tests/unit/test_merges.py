@@ -11,7 +11,7 @@ from small_cohort import resource, to
 
 from crps_outcomes import resources as fhir
 from crps_outcomes.errors import SourceError
-from crps_outcomes.merges import concerned, linked, persons
+from crps_outcomes.merges import concerned, persons
 
 
 def patients(**links):
@@ -59,8 +59,6 @@ def test_a_link_to_somebody_who_is_no_patient_is_no_merge():
     assert persons([fhir.decode("Patient", json.dumps(one).encode())]) == {"a": "a"}
 
 
-def test_what_merges_name_and_is_not_there_is_to_be_fetched():
-    assert linked(patients(a=["replaced-by b", "seealso x"], c=["replaces d"], b=[])) == {"d"}
 
 
 def test_only_merges_of_the_people_asked_for_matter():

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -17,6 +18,8 @@ from crps_outcomes.report_model import Cell, Column, Table
 from crps_outcomes.stages import publish as stage
 from crps_outcomes.stages.publish import csv_of_frame, csv_of_table, current, publish
 from crps_outcomes.stages.render import Rendered
+from failing_disk import watched
+from power_cut import CONTENTS, SURVIVING, Disk
 
 RENDERED = Rendered(html="<!DOCTYPE html><title>report</title>", pdf=b"%PDF-1.7")
 FORMULAS = (
@@ -98,6 +101,27 @@ def test_a_write_that_fails_leaves_no_folder_and_no_pointer(home, monkeypatch, f
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------
+
+
+def test_t23_a_power_cut_leaves_the_whole_report_or_none_and_a_pointer_to_a_whole_one(home):
+    disk, found = Disk(home.root), []
+
+    def before(operation):
+        found.extend(disk.left(SURVIVING[name], contents) for name, contents in product(SURVIVING, CONTENTS))
+        disk.do(operation)
+
+    with watched(home.root, before):
+        run = do(home)
+    whole = {path.relative_to(home.root).as_posix(): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for left in found:
+        files = {
+            path: content
+            for path, content in left.items()
+            if path.startswith(f"runs/{run.name}/") and content is not None
+        }
+        assert files in [{}, whole]
+        assert bool(files) >= any(path.startswith("runs/CURRENT") for path in left)
+    assert len(found) > 100
 
 
 @pytest.mark.parametrize("text", FORMULAS)

@@ -58,10 +58,33 @@ def test_an_export_gives_the_digest_of_the_search(level, served, tmp_path):
 
 def test_another_client_counts_the_same(served, tmp_path):
     base, _, _ = served
-    found = SyncFHIRClient(base).resources("Observation").search(patient="a,b,c").limit(50).fetch_all()
-    own = pull(open_source(base), protocol(page_size=50, patients_per_query=1), Home.at(tmp_path))
-    assert len(found) == counts(own)["Observation"]
-    assert sum(one["valueQuantity"]["value"] == 7 for one in found if one["id"] == "more-000") == 1
+    client, own = SyncFHIRClient(base), pull(open_source(base), OWN, Home.at(tmp_path))
+    names = ("Patient", "Observation", "MedicationAdministration", "AdverseEvent")
+    found = {name: client.resources(name).limit(50).fetch_all() for name in names}
+    ours = {name: [one for one in found[name] if _patient(one) in {"a", "b", "c"}] for name in names}
+    assert {name: len(ours[name]) for name in names} == {name: counts(own)[name] for name in names}
+    by_patient = client.resources("Observation").search(patient="a,b,c").limit(50).fetch_all()
+    assert len(by_patient) == len(ours["Observation"])
+    assert sum(one["valueQuantity"]["value"] == 7 for one in by_patient if one["id"] == "more-000") == 1
+
+
+def _patient(one):
+    return one["id"] if one["resourceType"] == "Patient" else str(one["subject"]["reference"]).removeprefix("Patient/")
+
+
+def test_a_second_night_ends_in_the_snapshot_of_a_whole_pull(served, tmp_path):
+    _, folder, _ = served
+    with serve(folder, tmp_path / "server") as base:
+        first = pull(open_source(base), OWN, Home.at(tmp_path / "nightly"))
+        amended = observation("more-001", "b", 10) | {"status": "amended"}
+        assert httpx.put(f"{base}/Observation/more-001", json=amended).is_success
+        assert httpx.put(f"{base}/Observation/later", json=observation("later", "c", 2)).is_success
+        assert httpx.delete(f"{base}/Observation/more-002").is_success
+        second = pull(open_source(base), OWN, Home.at(tmp_path / "nightly"))
+        whole = pull(open_source(base), OWN, Home.at(tmp_path / "whole"))
+    assert first.snapshot.digest != second.snapshot.digest == whole.snapshot.digest
+    changes = second.snapshot.changes().set_index(["resource_type", "change"])["n"].to_dict()
+    assert changes == {("Observation", "changed"): 1, ("Observation", "new"): 1, ("Observation", "deleted"): 1}
 
 
 def test_a_cohort_that_is_loaded_is_not_loaded_again(served, tmp_path):

@@ -56,6 +56,8 @@ HARMLESS = [
     Inject("F21", times=4),
     Inject("F21 cut", times=4),
     Inject("F21", page=1, resource_type="Patient", times=3),
+    Inject("F21 reset", at="metadata", times=4),
+    Inject("F21 cut", at="metadata", times=4),
 ]
 
 
@@ -87,6 +89,9 @@ HOLES = [
     (Inject("F22 outcome"), "F22"),
     (Inject("F23"), "F23"),
     (Inject("F30", page=1, resource_type="Consent"), "F30"),
+    (Inject("F28 urn", page=1, resource_type="Consent"), "F28"),
+    (Inject("F28 logical", page=1, resource_type="Consent"), "F28"),
+    (Inject("F28 contained", page=1, resource_type="Consent"), "F28"),
     (Inject("F22", page=1, resource_type="Group"), "F22"),
     (Inject("F17", page=1, resource_type="Patient"), "F17"),
 ]

@@ -58,9 +58,12 @@ _LARGEST_FILE = 16 << 30  # unpacked; as for a file in a folder
 class FaultError(SourceError):
     """A request that failed for good, under its row of the fault catalogue."""
 
-    def __init__(self, code: str, reason: str, *, status: int = 0, wait_seconds: float | None = None) -> None:
+    def __init__(
+        self, code: str, reason: str, *, status: int = 0, wait_seconds: float | None = None, is_unreached: bool = False
+    ) -> None:
         super().__init__(f"{code} {reason}")
         self.code, self.reason, self.status, self.wait_seconds = code, reason, status, wait_seconds
+        self.is_unreached = is_unreached  # there was no connection at all
 
 
 @dataclass(frozen=True)
@@ -290,7 +293,8 @@ class Client:
         try:
             return self._followed(request, header, take, record)
         except httpx.HTTPError as error:
-            raise FaultError("F21", _no_answer(error)) from error
+            is_unreached = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+            raise FaultError("F21", _no_answer(error), is_unreached=is_unreached) from error
 
     def _followed(
         self, request: _Request, header: str, take: Callable[[httpx.Response, Record], Content], record: Record

@@ -27,7 +27,7 @@ from crps_outcomes.home import private_folder, replace_private
 from crps_outcomes.workplace import EXPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from crps_outcomes.fhir.client import Client
     from crps_outcomes.fhir.source import Order, Query, Unit
 
+_BY_PERSON = frozenset({"patient", "subject"})
 Level = Literal["system", "patient", "group"]
 
 
@@ -107,7 +108,8 @@ class ExportSession:
     def units(self, queries: Sequence[Query]) -> list[Unit]:
         """Files for the types that the export holds, searches for the others that the server knows."""
         others = [query for query in queries if query.resource_type in self.beside]
-        return [*self.folder.units(queries), *self.search.units(others)]
+        inside = [query for query in queries if query.resource_type not in self.beside]
+        return [*self.folder.units(inside), *self.search.units(others)]
 
     def narrows(self, resource_type: str) -> bool:
         """Files bring all there is of a type at once, a search what it is asked for."""
@@ -116,6 +118,10 @@ class ExportSession:
     def take(self, unit: Unit) -> Iterator[Part]:
         """The parts of a file or of a search."""
         return self.folder.take(unit) if self.folder.holds(unit) else self.search.take(unit)
+
+    def total(self, query: Query) -> int | None:
+        """What the server's search counts for a query, where it has one."""
+        return self.search.total(query)
 
     def count(self, unit: Unit) -> int | None:
         """What a search counts; of its files an export says nothing more."""
@@ -146,7 +152,7 @@ class _Export:
         job, holes = bulk.delivered()
         folder = bulk.place / job.folder
         if not job.is_settled:
-            confirmed, short = self._compared(job, members)
+            confirmed, short = self._compared(job, members, {part.resource_type for part in holes})
             holes = (*holes, *short)
             _write_manifest(folder, job, confirmed)
         files = opened(folder, self.order)
@@ -155,8 +161,15 @@ class _Export:
             bulk.forget()
         elif not job.is_settled:
             bulk.settle(job)
-        beside = frozenset(name for name in self.types if name not in files.types and self._can_search(name))
+        held = files.types if files.since is None else files.types - self._searched_beside_changes()
+        beside = frozenset(name for name in self.types if name not in held and self._can_search(name))
         return ExportSession(files, self.search, parts, beside)
+
+    def _searched_beside_changes(self) -> frozenset[str]:
+        """Medications, because an old one may be referred to for the first time; and what cannot be counted by person."""
+        known = self.search.parameters
+        uncounted = (name for name in self.order.resource_types if not known.get(name, frozenset()) & _BY_PERSON)
+        return frozenset(("Medication", *uncounted)) - {"Patient", "Group"}
 
     def _can_search(self, name: str) -> bool:
         try:
@@ -197,15 +210,17 @@ class _Export:
 
     # --- compared with what the server's search counts (F36, F42) ---
 
-    def _compared(self, job: Job, members: Sequence[Member]) -> tuple[frozenset[str], tuple[Part, ...]]:
+    def _compared(
+        self, job: Job, members: Sequence[Member], lost: Collection[str]
+    ) -> tuple[frozenset[str], tuple[Part, ...]]:
         """Types whose number the search confirms, and a hole for each that falls short of it.
 
         Only where the manifest leaves a doubt: nothing of a type, or no count. What was written after the export does
-        not count; of an export of changes nothing can be compared.
+        not count; of an export of changes nothing can be compared; and types of which a file is ``lost`` have a hole.
         """
         confirmed: set[str] = set()
         holes: list[Part] = []
-        for name in self.types if self.since is None else ():
+        for name in [name for name in self.types if name not in lost] if self.since is None else ():
             files = [(file, one) for kind, file, one in job.manifest.files() if (kind, one.type) == ("output", name)]
             n_lines = sum(job.files[file].n_lines for file, _ in files if file in job.files)
             if n_lines and all(one.declared is not None for _, one in files):

@@ -23,6 +23,7 @@ from crps_outcomes.fhir.files import MANIFEST, contents, readable_in, type_in_na
 from crps_outcomes.fhir.manifest import (
     Manifest,
     deleted_in,
+    is_error,
     name_in,
     not_honoured,
     path_of,
@@ -75,6 +76,7 @@ class _File:
     path: Path
     resource_type: str  # as listed, else as its name says
     declared: int | None = None
+    is_listed: bool = False
 
     @property
     def name(self) -> str:
@@ -118,7 +120,7 @@ class FolderSource:
         Raises:
             SourceError: no such folder, nothing to read in it, or a manifest.json that is none.
         """
-        yield opened(self.path, order)
+        yield _doubting_empty_types(opened(self.path, order), order)
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,9 @@ class FolderSession:
     def count(self, unit: Unit) -> None:
         """A folder says nothing beyond what it holds."""
 
+    def total(self, query: Query) -> None:
+        """Nor here."""
+
     def _lines(self, unit: Unit) -> Iterator[tuple[int, bytes]]:
         """The lines of the unit's type, numbered; where the look saw no others, nothing is decoded to find them."""
         look = self.looks[unit.work.name]
@@ -212,6 +217,18 @@ class FolderSession:
         return _DELETED if (item.resource_type, item.id) in self.deleted else ""
 
 
+def _doubting_empty_types(session: FolderSession, order: Order) -> FolderSession:
+    """That a listed type holds nothing is not confirmed by a manifest that counts nothing: exports fail so (F42)."""
+    empty = {*order.resource_types} - session.types
+    return replace(
+        session,
+        parts=tuple(
+            replace(part, is_verified=False) if part.declared == 0 and part.resource_type in empty else part
+            for part in session.parts
+        ),
+    )
+
+
 def opened(folder: Path, order: Order) -> FolderSession:
     """A folder as a session, after one look through all its files.
 
@@ -221,7 +238,8 @@ def opened(folder: Path, order: Order) -> FolderSession:
     largest = order.limits.max_body_mb * MEGABYTE
     manifest = read_manifest(folder)
     files = _listed(folder, manifest) if manifest else _found(folder)
-    looks = {file.name: _look(file, largest) for file in files}
+    wanted = {*order.resource_types, "Medication"}  # whether Medications are referred to shows later
+    looks = {file.name: _look(file, largest, wanted) for file in files}
     for name, hole in gaps({name: look.page for name, look in looks.items() if look.page}).items():
         looks[name].hole = looks[name].hole or hole
     gone, unclear = deleted_in(folder, manifest) if manifest else (frozenset[Key](), ())
@@ -241,9 +259,8 @@ def _shown(
     folder: Path, manifest: Manifest | None, files: Iterable[_File], looks: Mapping[str, _Look], order: Order
 ) -> Iterator[Part]:
     """What the look has shown: each file as such, and the holes of the folder as a whole."""
-    wanted = {*order.resource_types, "Medication"}  # whether Medications are referred to shows later
     for file in files:
-        yield _as_such(file, looks[file.name], wanted, is_listed=manifest is not None)
+        yield _as_such(file, looks[file.name], {*order.resource_types, "Medication"})
     yield from _not_readable(folder)
     if manifest:
         yield from not_honoured(folder, manifest)
@@ -253,7 +270,7 @@ def _shown(
 # --- the folder as such ---------------------------------------------------------------------------------------------
 
 
-def _as_such(file: _File, look: _Look, resource_types: Collection[str], *, is_listed: bool) -> Part:
+def _as_such(file: _File, look: _Look, resource_types: Collection[str]) -> Part:
     """The file as a whole, as part 0: its holes, its unreadable lines and the lines nobody asks for."""
     part = Part(
         query_id=file.name,
@@ -262,7 +279,7 @@ def _as_such(file: _File, look: _Look, resource_types: Collection[str], *, is_li
         declared=file.declared,
         unreadable=tuple(look.unreadable),
         n_not_asked_for=sum(n for name, n in look.types.items() if name not in resource_types),
-        is_verified=is_listed and file.declared is not None,
+        is_verified=file.is_listed and file.declared is not None,
     )
     hole = look.hole or _mismatch(file, look)
     return replace(part, unreadable=(), n_not_asked_for=0, hole=hole) if hole else part
@@ -305,14 +322,14 @@ def _listed(folder: Path, manifest: Manifest) -> list[_File]:
         if path.name in files:
             raise SourceError(f"{folder / MANIFEST}: two entries of output name the same file; names should differ")
         name = output.type if TYPE_NAME.fullmatch(output.type) else "unknown"  # what a server writes is not repeated
-        files[path.name] = _File(path, name, output.count)
+        files[path.name] = _File(path, name, output.count, is_listed=True)
     return [files[name] for name in sorted(files)]
 
 
 # --- what is in them ------------------------------------------------------------------------------------------------
 
 
-def _look(file: _File, largest_bundle: int) -> _Look:
+def _look(file: _File, largest_bundle: int, wanted: Collection[str]) -> _Look:
     """One look through a file: lines, types, newest change, and what cannot be read."""
     look = _Look()
     try:
@@ -320,7 +337,7 @@ def _look(file: _File, largest_bundle: int) -> _Look:
         look.page, look.deleted, look.hole = saved.page, saved.deleted, saved.hole
         for number, line in enumerate(found, 1):
             look.n_lines = number
-            _note(look, file, number, line)
+            _note(look, file, number, line, wanted)
     except FileNotFoundError:
         look.hole = "F37 the listed file is not there (file_missing)"
     except UnpackError as error:
@@ -330,23 +347,32 @@ def _look(file: _File, largest_bundle: int) -> _Look:
     return look
 
 
-def _note(look: _Look, file: _File, number: int, line: Line) -> None:
+def _note(look: _Look, file: _File, number: int, line: Line, wanted: Collection[str]) -> None:
     try:
         head = _HEAD.decode(line.text)
         is_resource = head.resource_type in look.types or bool(TYPE_NAME.fullmatch(head.resource_type))
+        says_error = head.resource_type == "OperationOutcome" and is_error(line)
     except JSON_ERRORS:
         is_resource = False
     if not is_resource:
-        reason = "not JSON, or not a resource" if line.is_ended else "a line that is cut"
-        if len(look.unreadable) <= _MOST_UNREADABLE:
-            look.unreadable.append(_unreadable(file, number, reason))
+        _refuse(look, file, number, "not JSON, or not a resource" if line.is_ended else "a line that is cut")
         look.is_cut = not line.is_ended
+        return
+    if says_error:
+        look.hole = look.hole or "F23 a line says that something went wrong (OperationOutcome of severity error)"
+    elif file.is_listed and file.resource_type in wanted and head.resource_type not in {*wanted, "OperationOutcome"}:
+        _refuse(look, file, number, "a resource of another type than its file is listed with")
         return
     look.types[head.resource_type] += 1
     if head.meta.last_updated != look.newest_text:
         changed = instant(head.meta.last_updated)
         if changed and (look.newest is None or changed > look.newest):
             look.newest, look.newest_text = changed, head.meta.last_updated
+
+
+def _refuse(look: _Look, file: _File, number: int, reason: str) -> None:
+    if len(look.unreadable) <= _MOST_UNREADABLE:
+        look.unreadable.append(_unreadable(file, number, reason))
 
 
 def _pieces(numbered: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from crps_outcomes.fhir.unpack import Line
+
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", re.ASCII)
 _OUTCOME = msgspec.json.Decoder(Outcome)
 
@@ -31,11 +33,11 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, rename="camel"):
-    transaction_time: str
     output: tuple[Listed, ...]
+    transaction_time: str = ""
     error: tuple[Listed, ...] | None = ()
     deleted: tuple[Listed, ...] | None = ()
-    request: Any = ""  # some servers mangle it, so only a clear since_in in it counts
+    request: Any = ""  # some servers mangle it, so only a clear _since in it counts
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -51,7 +53,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             f"{path}: not a Bulk Data manifest; it should hold transactionTime and output with type, url and count"
         ) from error
     if instant(manifest.transaction_time) is None:
-        raise SourceError(f"{path}: transactionTime should be an instant with a zone")
+        raise SourceError(f"F45 {path}: transactionTime should be an instant with a zone")
     return manifest
 
 
@@ -85,11 +87,15 @@ def _export_error(folder: Path, output: Listed) -> str:
     if path is None:
         return "F37 a listed error file is not there (file_missing)"
     try:
-        outcomes = [_OUTCOME.decode(line.text) for line in lines_in(path)]
+        has_errors = any(is_error(line) for line in lines_in(path))
     except (*JSON_ERRORS, UnpackError, OSError):
         return "F39 a listed error file cannot be read"
-    is_error = any(issue.severity in {"error", "fatal"} for outcome in outcomes for issue in outcome.issue)
-    return "F35 the export reports errors (export_errors)" if is_error else ""
+    return "F35 the export reports errors (export_errors)" if has_errors else ""
+
+
+def is_error(line: Line) -> bool:
+    """Whether an OperationOutcome says that something went wrong."""
+    return any(issue.severity in {"error", "fatal"} for issue in _OUTCOME.decode(line.text).issue)
 
 
 def deleted_in(folder: Path, manifest: Manifest) -> tuple[frozenset[Key], tuple[Part, ...]]:
@@ -138,7 +144,7 @@ def too_little(manifest: Manifest, held: Collection[str], order: Order) -> Itera
     """Holes of an export that was asked for less than this pull wants: that it holds no more says nothing then."""
     since, types = since_in(manifest), _asked(manifest, "_type")
     if since and (order.since is None or since > order.since):
-        hole = "F44 the export holds only what changed since an instant; an export without since_in is needed"
+        hole = "F44 the export holds only what changed since an instant; an export without _since is needed"
         yield Part("manifest.json request", 0, "", hole=hole)
     for number, name in enumerate(order.resource_types, 1):
         if types and name not in types.split(",") and name not in held:

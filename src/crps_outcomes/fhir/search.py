@@ -184,7 +184,15 @@ class RestSession:
 
     def units(self, queries: Sequence[Query]) -> list[Unit]:
         """The searches that answer the queries: chunks of values, or a whole type if the server cannot narrow it."""
-        return [self._unit(query, chunk) for query in queries for chunk in self._chunks(query)]
+        return list(self._units(queries))
+
+    def _units(self, queries: Sequence[Query]) -> Iterator[Unit]:
+        whole: set[str] = set()  # types that cannot be narrowed: read once, for however many queries
+        for query in queries:
+            for chunk in self._chunks(query):
+                if chunk or query.resource_type not in whole:
+                    yield self._unit(query, chunk)
+                whole |= set() if chunk else {query.resource_type}
 
     def narrows(self, resource_type: str) -> bool:
         """A search brings what it asks for, and may be asked again for more."""
@@ -196,8 +204,17 @@ class RestSession:
         yield from self._taken(_shard(unit))
 
     def count(self, unit: Unit) -> int | None:
-        """What the server counts for the search without its limit in time."""
-        return self._count(_shard(unit)._replace(since=None))
+        """What the server counts for the search."""
+        if unit.since is not None and not self._knows_changes(unit.resource_type):
+            return None
+        return self._count(_shard(unit))
+
+    def total(self, query: Query) -> int | None:
+        """What the server counts for a query; None if it does not, or cannot narrow it."""
+        if self._narrowing(query) is None:
+            return None
+        found = [self._count(_shard(self._unit(query, chunk))) for chunk in self._chunks(query)]
+        return None if None in found else sum(one for one in found if one is not None)
 
     def _unit(self, query: Query, chunk: tuple[str, ...]) -> Unit:
         name = query.resource_type
@@ -269,7 +286,8 @@ class RestSession:
             raise FaultError("F07", f"the server declares {after}, {n_found} arrived (count_mismatch)")
         if len(pages) > 1 and self._changed_meanwhile(shard, first.date):
             raise FaultError("F04", "rows changed while the pages were read (drift)")
-        return tuple(_part(shard, page, self.limits.page_size, after) for page in pages)
+        is_settled = len(pages) == 1 or self._knows_changes(shard.resource_type)  # else a row may have slipped unseen
+        return tuple(_part(shard, page, self.limits.page_size, after, is_settled=is_settled) for page in pages)
 
     def _following(self, shard: Shard, first: _Page, total: int | None) -> Iterator[_Page]:
         page, seen, visited, n_idle, here = first, set(first.keys), {first.url}, 0, shard
@@ -394,7 +412,7 @@ def read_metadata(client: Client) -> tuple[Capability, datetime]:
         SourceError: no FHIR server answers.
     """
     try:
-        reply = client.get(client.address("metadata"), read_capability, give_up=lambda fault: not fault.status)
+        reply = client.get(client.address("metadata"), read_capability, give_up=lambda fault: fault.is_unreached)
     except FaultError as fault:
         raise SourceError(f"no FHIR server answers at {client.base}: {fault}") from fault
     return reply.content, reply.date
@@ -471,7 +489,7 @@ def _most_pages(first: _Page, total: int | None) -> int:
     return 2 * total // max(size, 1) + 10
 
 
-def _part(shard: Shard, page: _Page, asked: int, declared: int | None) -> Part:
+def _part(shard: Shard, page: _Page, asked: int, declared: int | None, *, is_settled: bool) -> Part:
     return Part(
         query_id=shard.query_id,
         part=page.number,
@@ -481,7 +499,7 @@ def _part(shard: Shard, page: _Page, asked: int, declared: int | None) -> Part:
         items=page.items,
         unreadable=page.unreadable,
         n_not_asked_for=page.n_not_asked_for,
-        is_verified=declared is not None,
+        is_verified=declared is not None and is_settled,
     )
 
 

@@ -66,6 +66,7 @@ class Item:
     last_updated: datetime | None
     version_id: str
     subject_id: str  # the Patient it is about, or ""
+    is_loose: bool  # that is a urn:uuid, which is a Patient only if there is one of that id
     is_subsetted: bool
     sha256: str
     body: bytes
@@ -166,7 +167,10 @@ class Session(Protocol):
         """The parts of a unit: all of them, or one with the hole."""
 
     def count(self, unit: Unit) -> int | None:
-        """How many resources the source has for the whole unit now, whenever they changed; None if it cannot say."""
+        """How many resources the source has for the unit now, if it asks for changes since then; None if it cannot say."""
+
+    def total(self, query: Query) -> int | None:
+        """How many resources the source has for a query now; None if it cannot say."""
 
 
 class Source(Protocol):
@@ -200,6 +204,13 @@ def read_item(raw: bytes) -> Item | str:
     return item if is_clear else "a key that must be unique stands twice"
 
 
+def item_of(raw: bytes) -> Item:
+    """The resource in bytes that we wrote ourselves."""
+    item = read_item(raw)
+    assert isinstance(item, Item)
+    return item
+
+
 def instant(text: Any) -> datetime | None:
     """The instant a FHIR instant names, in UTC; None for anything without a zone."""
     try:
@@ -224,6 +235,7 @@ def _item(resource: dict[str, Any]) -> Item | str:
         last_updated=instant(meta.get("lastUpdated")),
         version_id=str(meta.get("versionId", "")),
         subject_id=_subject_id(resource),
+        is_loose=_subject(resource).startswith("urn:"),
         is_subsetted=_is_subsetted(meta),
         sha256=sha256(body).hexdigest(),
         body=body,
@@ -231,11 +243,16 @@ def _item(resource: dict[str, Any]) -> Item | str:
 
 
 def _subject_id(resource: dict[str, Any]) -> str:
+    return id_in(_subject(resource), "Patient")
+
+
+def _subject(resource: dict[str, Any]) -> str:
+    """The reference to whom it is about, as it is written."""
     for name in ("subject", "patient", "individual"):
         value = resource.get(name)
         reference = value.get("reference") if isinstance(value, dict) else None
         if isinstance(reference, str):
-            return id_in(reference, "Patient")
+            return reference
     return ""
 
 

@@ -111,6 +111,8 @@ def _appear(files: Mapping[str, bytes], final: Path) -> None:
         for name, data in files.items():
             private_folder((scratch / name).parent)
             write_private(scratch / name, data)
+        for folder in {(scratch / name).parent for name in files}:
+            sync_folder(folder)
         scratch.rename(final)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)

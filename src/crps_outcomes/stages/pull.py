@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal, cast
+from functools import partial
+from typing import TYPE_CHECKING, Literal, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -16,20 +17,20 @@ import msgspec
 from crps_outcomes import resources as fhir
 from crps_outcomes.enrolment import SELECTOR_TYPES, Enrolment, Listed, cohort, enrol, listed, traces
 from crps_outcomes.errors import IncompleteDataError, NoPatientsError
-from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query, Unreadable, read_item
-from crps_outcomes.journal import with_hole
+from crps_outcomes.fhir.source import FHIR_ID, Filter, Item, Order, Part, Query, Unit, Unreadable, item_of
+from crps_outcomes.journal import Place, with_hole
 from crps_outcomes.ledger import complaint, missing
-from crps_outcomes.merges import concerned, directory_of
+from crps_outcomes.merges import concerned, directory_of, identifiers, token
 from crps_outcomes.nights import KnownPeople, last_night, next_watermarks, scope_of
 from crps_outcomes.patient_list import list_as_group
 from crps_outcomes.rejections import rejection_table
 from crps_outcomes.snapshot import Completeness, Conclusion, Origin, Snapshot, write_snapshot
 from crps_outcomes.state import Night, Records
 from crps_outcomes.taking import Keeps, Taking
-from crps_outcomes.workplace import About, workplace
+from crps_outcomes.workplace import About, forget_stale, workplace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import pandas as pd
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from crps_outcomes.fhir.source import Source
     from crps_outcomes.home import Home
     from crps_outcomes.journal import Held
+    from crps_outcomes.merges import Directory
     from crps_outcomes.nights import Past
     from crps_outcomes.patient_list import ListedPatient
     from crps_outcomes.progress import Tell
@@ -104,10 +106,11 @@ def pull(  # noqa: PLR0913 - two of them are switches
         scope = scope_of(source, protocol)
         past = last_night(home, scope)
         place = workplace(home.pulls, About(scope, past.snapshot.digest if past else ""))
+        asked = partial(_take, source, protocol, place, past, patients, trusts_empty=is_whole, progress=progress)
         try:
-            taken = _take(source, protocol, place, past, patients, is_whole=is_whole, progress=progress)
+            taken = asked(is_whole=is_whole)
         except _WholeIsNeededError:
-            taken = _take(source, protocol, place, past, patients, is_whole=True, progress=progress)
+            taken = asked(is_whole=True)
         progress("Writing the snapshot")
         return _Ending(taken, protocol, home, place, scope, is_draft=is_draft).published()
 
@@ -128,7 +131,6 @@ class _Found:
     taking: Taking
     source_kind: Literal["rest", "export", "folder"]
     software: str
-    started_at: datetime
     is_whole: bool
     people: Listed
     enrolment: Enrolment | None
@@ -143,6 +145,7 @@ def _take(  # noqa: PLR0913 - what a pull is made of
     patients: Sequence[ListedPatient],
     *,
     is_whole: bool,
+    trusts_empty: bool,
     progress: Tell,
 ) -> _Found:
     watermarks = past.night.watermarks.values() if past and not is_whole else ()
@@ -155,26 +158,33 @@ def _take(  # noqa: PLR0913 - what a pull is made of
         group=protocol.enrolment.group_identifier if protocol.enrolment.selector == "group" else "",
     )
     with source.open(order) as session:
-        started_at = place.start(session.pulled_at, most_hours=protocol.pull.resume_hours)
+        hours = protocol.pull.resume_hours if source.kind == "rest" else 0  # nothing else is reused
+        started_at = place.start(session.pulled_at, most_hours=hours)
         whole = is_whole or past is None or past.is_whole_due(started_at, protocol)
+        if whole and not is_whole and session.since is not None:
+            raise _WholeIsNeededError
         taking = Taking(
             session=session,
             journal=place.journal,
             past=past,
             may_reuse=source.kind == "rest",
+            by_person=frozenset(clinical_types(protocol)),
             read=lambda part: _decisive(part, protocol),
-            now=started_at,
+            started_at=started_at,
+            now=session.pulled_at,
             progress=progress,
         )
-        people, enrolment, keeps = _ask(taking, protocol, patients, started_at, is_whole=whole)
-        return _Found(taking, source.kind, session.software, started_at, whole, people, enrolment, keeps)
+        people, enrolment, keeps = _ask(taking, protocol, patients, is_whole=whole)
+        if source.kind != "rest" and not trusts_empty and enrolment is not None:
+            taking.note(_vanished(taking, clinical_types(protocol), enrolment))
+        return _Found(taking, source.kind, session.software, whole, people, enrolment, keeps)
 
 
 def _ask(
-    taking: Taking, protocol: Protocol, patients: Sequence[ListedPatient], started_at: datetime, *, is_whole: bool
+    taking: Taking, protocol: Protocol, patients: Sequence[ListedPatient], *, is_whole: bool
 ) -> tuple[Listed, Enrolment | None, Keeps]:
     """Everything, in five steps; a hole in what decides who is enrolled ends it, later holes are gathered."""
-    day = date.fromisoformat(_local_day(started_at, protocol))
+    day = date.fromisoformat(_local_day(taking.now, protocol))
     taking.note(taking.session.parts)
     in_cohort = _given(taking, patients) if protocol.enrolment.selector == "list" else _ask_cohort(taking, protocol)
     selected = taking.decoded(SELECTOR_TYPES[protocol.enrolment.selector], in_cohort)
@@ -197,12 +207,32 @@ def _ask(
     if not enrolment.enrolled:
         return people, enrolment, keeps
     _ask_clinical(taking, protocol, enrolment, frozenset() if is_whole else known.records)
+    if is_changes_only:
+        _check_changes(taking, protocol, enrolment, keeps)
     return people, enrolment, _ask_medications(taking, keeps)
+
+
+def _check_changes(taking: Taking, protocol: Protocol, enrolment: Enrolment, keeps: Keeps) -> None:
+    """What was held and what changed must be what the source's search counts; where there is none, it is unverified.
+
+    Raises:
+        _WholeIsNeededError: it counts another number, or something cannot be read that may be newer than what is held.
+    """
+    if any(row.unreadable for row in taking.books.rows):
+        raise _WholeIsNeededError
+    for name in clinical_types(protocol):
+        if taking.came_whole(name):
+            continue
+        counted = taking.session.total(Query(name, "patient", tuple(enrolment.records)))
+        if counted is None:
+            taking.is_confirmed = False
+        elif counted != sum(1 for _ in taking.newest(name, keeps)):
+            raise _WholeIsNeededError
 
 
 def _given(taking: Taking, patients: Sequence[ListedPatient]) -> Keeps:
     """The Group that a patient list becomes, as if the source had held it."""
-    group = _item(list_as_group(patients))
+    group = item_of(msgspec.json.encode(list_as_group(patients)))
     taking.give(Part("patient-list", 0, "Group", declared=1, items=(group,), is_verified=True))
     return lambda name, _: name == "Group"
 
@@ -238,8 +268,39 @@ def _ask_people(taking: Taking, protocol: Protocol, people: Listed) -> Keeps:
         return item.id in wanted if name == "Patient" else directory.record(_patient_of(item)) in wanted
 
     if "Consent" in protocol.pull.resource_types:
+        taking.read = _attributed(taking, held, wanted, directory)
         taking.ask([Query("Consent", "patient", tuple(sorted(wanted)))], of_the_listed)
     return of_the_listed
+
+
+def _attributed(
+    taking: Taking, patients: Sequence[fhir.Patient], wanted: frozenset[str], directory: Directory
+) -> Callable[[Part], Part]:
+    """What looks at each part that comes: a Consent that may be anybody's is a hole (F28).
+
+    One that names a Patient who is not listed is a stranger's. An export of changes does not bring the strangers, so it
+    cannot tell.
+    """
+    read, strangers = taking.read, [one for one in patients if one.id not in wanted]
+    of_strangers = {token(one) for patient in strangers for one in patient.identifier} - directory.carriers.keys()
+    records = {one.id for one in strangers} | wanted
+
+    def is_anybodys(item: Item) -> bool:
+        reference = _patient_of(item)
+        record = directory.record(reference)
+        names_one = record in records if item.is_loose else bool(record)
+        return not names_one and not of_strangers.intersection(identifiers(reference))
+
+    def attributed(part: Part) -> Part:
+        part = read(part)
+        n = sum(map(is_anybodys, part.items)) if part.resource_type == "Consent" else 0
+        if n and taking.session.since is not None:
+            raise _WholeIsNeededError
+        return (
+            with_hole(part, "F28", f"{n} name nobody the source knows, so it is not known who withdrew") if n else part
+        )
+
+    return attributed
 
 
 def _ask_clinical(taking: Taking, protocol: Protocol, enrolment: Enrolment, known: frozenset[str]) -> None:
@@ -253,6 +314,22 @@ def _ask_clinical(taking: Taking, protocol: Protocol, enrolment: Enrolment, know
         for query in (Query(name, "patient", old, watermarks.get(name)), Query(name, "patient", new))
     ]
     taking.ask(queries, lambda _, item: item.subject_id in enrolment.records)
+
+
+def _vanished(taking: Taking, resource_types: Sequence[str], enrolment: Enrolment) -> Iterator[Part]:
+    """Holes for types of which there was something about the enrolled, and now nothing at all (F42).
+
+    A server is asked how many there are; a folder cannot be, nor an export from a server without search.
+    """
+    if taking.past is None or taking.session.since is not None or taking.has_holes:
+        return
+    arrived = {row.resource_type for row in taking.books.rows if row.n_received}
+    for name in resource_types:
+        before = taking.past.items(name, Place(name, 0))
+        cannot_count = taking.session.count(Unit(name, name, work=("", ()))) is None
+        if name not in arrived and cannot_count and any(one.subject_id in enrolment.records for one in before):
+            hole = "F42 the snapshot before holds some, and now there are none (suspicious_empty); if that is right: --whole"
+            yield Part(name, 0, name, hole=hole)
 
 
 def _ask_medications(taking: Taking, keeps: Keeps) -> Keeps:
@@ -280,10 +357,9 @@ def _decisive(part: Part, protocol: Protocol) -> Part:
     is a hole (F30): no report may rest on a guess about that.
     """
     deciding = {*SELECTOR_TYPES[protocol.enrolment.selector], "Consent"}
-    if part.resource_type not in {*deciding, "Patient"}:
-        return part
-    read = _decodable(part)
-    if read.unreadable and part.resource_type in deciding:
+    harmless = {*protocol.pull.resource_types, "Medication", "Patient"} - deciding
+    read = _decodable(part) if part.resource_type in {*deciding, "Patient"} else part
+    if read.unreadable and part.resource_type not in harmless:  # of a file of any type it may be the Consent
         return with_hole(read, "F30", f"{len(read.unreadable)} cannot be read, so it is not known who is enrolled")
     return read
 
@@ -330,7 +406,9 @@ def _of_the_enrolled(  # noqa: PLR0913, PLR0917 - everything that decides who co
 
     Of Patients who do not count, only how they were joined stays (`traces`).
     """
-    left = {identity: _item(trace) for identity, trace in traces(held, protocol, enrolment).items()}
+    left = {
+        identity: item_of(msgspec.json.encode(trace)) for identity, trace in traces(held, protocol, enrolment).items()
+    }
     patients = frozenset(enrolment.records) | frozenset(left)
     taking.rewrites["Patient"] = lambda one: (
         msgspec.structs.replace(one, body=left[one.id].body, sha256=left[one.id].sha256) if one.id in left else one
@@ -365,12 +443,6 @@ def _patient_of(item: Item | Held) -> fhir.Reference:
     return cast("fhir.Consent", fhir.decode("Consent", item.body)).patient
 
 
-def _item(resource: dict[str, Any]) -> Item:
-    item = read_item(msgspec.json.encode(resource))
-    assert isinstance(item, Item)
-    return item
-
-
 def _medication_id(item: Held) -> str:
     try:
         administration = _ADMINISTRATION.decode(item.body)
@@ -403,17 +475,19 @@ class _Ending:
         if state != "incomplete":
             Records(self.home.state_url).add_snapshot(snapshot.manifest, self._night(snapshot))
         self.place.end(state)
+        forget_stale(self.home.pulls, self.found.taking.now, most_hours=self.protocol.pull.resume_hours)
         return Pulled(snapshot, state, books.ledger(), enrolment)
 
     @property
     def _state(self) -> Completeness:
         if self.found.taking.has_holes:
             return "incomplete"
-        return "complete" if self.found.taking.books.is_verified else "unverified"
+        return "complete" if self.found.taking.is_verified else "unverified"
 
     def _kept(self) -> Mapping[str, Iterator[Held]]:
         taking, keeps = self.found.taking, self.found.keeps
         clinical = clinical_types(self.protocol)
+        taking.books.patients = frozenset(one.id for one in taking.newest("Patient", _is_patient))
         return {name: taking.settled(name, keeps, names_people=name in clinical) for name in taking.types}
 
     def _conclude(self) -> Conclusion:
@@ -430,6 +504,7 @@ class _Ending:
         has_people = self.found.enrolment is not None and bool(self.found.enrolment.enrolled)
         if taking.has_holes and not (self.is_draft and has_people):
             taking.forget_doubtful()
+            self.place.forget_export()
             self.place.end("incomplete")
             raise IncompleteDataError(
                 f"the data are incomplete, so nothing was published:\n{complaint(ledger)}\n"
@@ -448,13 +523,13 @@ class _Ending:
 
     def _origin(self, ledger: pd.DataFrame) -> Origin:
         found, past = self.found, self.found.taking.past
-        newest = max(found.taking.books.newest.values(), default=found.started_at)
+        newest = max(found.taking.books.newest.values(), default=found.taking.now)
         return Origin(
             source_kind=found.source_kind,
             completeness=self._state,
             selector=self.protocol.enrolment.selector,
-            pulled_at=found.started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            pulled_on=_local_day(found.started_at, self.protocol),
+            pulled_at=found.taking.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            pulled_on=_local_day(found.taking.now, self.protocol),
             data_as_of=_local_day(newest, self.protocol),
             software=found.software,
             before=past.snapshot.digest if past else "",
@@ -468,8 +543,8 @@ class _Ending:
         return Night(
             scope=self.scope,
             snapshot=snapshot.digest,
-            whole_at=found.started_at if found.is_whole or past is None else past.night.whole_at,
-            watermarks=next_watermarks(newest, found.started_at, past),
+            whole_at=found.taking.started_at if found.is_whole or past is None else past.night.whole_at,
+            watermarks=next_watermarks(newest, found.taking.started_at, past),
         )
 
 

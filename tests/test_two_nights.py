@@ -1,0 +1,92 @@
+"""Amended, entered in error and deleted between two nights: the second report has other figures, and says why."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, date, datetime
+
+import pandas as pd
+import pytest
+
+from crps_outcomes import derive, pipeline
+from crps_outcomes.fhir import rest_source
+from crps_outcomes.fhir.client import Surroundings
+from crps_outcomes.home import Home
+from crps_outcomes.params import Edition
+from crps_outcomes.snapshot import open_snapshot
+from crps_outcomes.stages.pull import pull
+from crps_outcomes.study import load, locate
+from crps_outcomes.synthetic import Options, generate
+from faulty_server import BASE, FaultyServer
+
+STUDY = locate()
+
+
+class Night:
+    """A pull and the report made of it."""
+
+    def __init__(self, server: FaultyServer, home: Home, day: date) -> None:
+        source = rest_source(BASE, transport=server.transport(), surroundings=Surroundings(sleep=lambda _: None))
+        self.snapshot = pull(source, load(STUDY).protocol, home).snapshot
+        self.basis = pipeline.Basis(self.snapshot.digest, STUDY, day)
+        self.folder = pipeline.report(home.root, self.basis, "evidence", Edition.internal)
+
+    @property
+    def text(self) -> str:
+        command = ["pdftotext", "-layout", self.folder / "report.pdf", "-"]
+        return " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+    @property
+    def change_at_week_4(self) -> pd.Series:
+        rows = pd.read_csv(self.folder / "estimates.csv")
+        wanted = (rows["section"] == "pain") & (rows["statistic"] == "mean_change") & (rows["visit"] == "week_4")
+        return rows[wanted & (rows["measure"] == "pain_nrs")].iloc[0]
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory):
+    """Two nights, and the week 4 changes expected of the second.
+
+    Between them one pain score becomes 10, one is called an error, and one is deleted.
+    """
+    home, now = Home.at(tmp_path_factory.mktemp("home")), datetime(2026, 11, 1, 4, 30, tzinfo=UTC)
+    cohort = generate(Options(patients=30, seed=11), load(STUDY)).resources
+    newest = {(one["resourceType"], one["id"]): one for own in cohort.values() for one in own if "id" in one}
+    server = FaultyServer(list(newest.values()), now=lambda: now)
+    day = date(2026, 10, 1)
+    first = Night(server, home, day)
+    plan = derive.plan(open_snapshot(first.snapshot.folder), load(STUDY), home, as_of=day)
+    outcomes = derive.gather(plan).outcomes
+    chosen = outcomes[(outcomes["measure"] == "pain_nrs") & (outcomes["visit"] == "week_4") & outcomes["change"].notna()]
+    refs = [refs.split()[0] for refs in chosen["source_refs"][:3]]
+    amended, wrong, gone = (newest["Observation", ref.split("/")[1]] for ref in refs)
+    now = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    meta = {"versionId": "9", "lastUpdated": "2026-11-01T11:00:00Z"}
+    value = {"valueInteger": 10} if "valueInteger" in amended else {"valueQuantity": amended["valueQuantity"] | {"value": 10}}
+    server.put(amended | {"status": "amended", "meta": meta} | value)
+    server.put(wrong | {"status": "entered-in-error", "meta": meta})
+    server.delete("Observation", gone["id"])
+    now = datetime(2026, 11, 2, 4, 30, tzinfo=UTC)
+    changes = [*chosen["change"][3:], chosen["change"].iloc[0] - chosen["value"].iloc[0] + 10]
+    return first, Night(server, home, day), changes
+
+
+def test_the_second_report_says_what_changed_and_since_when(nights):
+    _, second, _ = nights
+    told = "Since the data of 1 Nov 2026: 1 changed at the source, 1 marked as entered in error, 1 deleted at the source."
+    assert told in second.text
+    assert second.text.count("changed at the source") >= 3  # page 1, the table, the provenance
+
+
+def test_the_second_report_has_the_figures_of_what_is_left(nights):
+    first, second, changes = nights
+    assert first.change_at_week_4["n"] == len(changes) + 2
+    assert second.change_at_week_4["n"] == len(changes)
+    assert second.change_at_week_4["estimate"] == pytest.approx(sum(changes) / len(changes))
+
+
+def test_the_first_report_still_says_what_it_said(nights):
+    first, *_ = nights
+    assert "changed at the source" not in first.text
+    assert (first.folder / "report.pdf").exists()
+
