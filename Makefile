@@ -34,6 +34,13 @@ types: install ## mypy --strict
 check: install ## read the study folder and say what is wrong in it
 	@$(BIN)/crps-outcomes check
 
+try: check ## MEASURE=id: one measure against its golden file, and its page
+	@$(BIN)/pytest -q tests/unit/test_golden_measures.py tests/unit/test_golden_coverage.py -k "$(MEASURE)"
+	@$(BIN)/crps-outcomes measure docs docs
+
+docs: install ## write the pages in docs/ that the catalogue and the tables generate
+	@$(BIN)/crps-outcomes measure docs docs
+
 faults-table: install ## write docs/faults.md: what a pull makes of every fault of the catalogue
 	@$(BIN)/python tools/fault_table.py
 
@@ -51,4 +58,4 @@ clean: ## remove .venv, dist/ and caches; runs and snapshots in build/ stay
 	@rm -rf .venv dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo install test test-slow lint types check faults-table up down lock clean
+.PHONY: help demo install test test-slow lint types check try docs faults-table up down lock clean

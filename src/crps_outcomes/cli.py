@@ -1,4 +1,5 @@
-"""The command line: ``crps-outcomes demo | synthesize | check | doctor | run | pull | snapshot | faults``.
+"""The command line: ``crps-outcomes demo | synthesize | check | doctor | run | pull | snapshot |
+measures | measure | codes | faults``.
 
 Messages and progress go to stderr; stdout ends with the folder of the run. The clock and the environment are read here
 and in ``flows/`` only.
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from crps_outcomes import faults, orchestration, progress, settings, snapshots
-from crps_outcomes.console import CODES, OutOption, home_at, stops
+from crps_outcomes import codes, faults, measures, orchestration, progress, settings, snapshots
+from crps_outcomes.console import CODES, OutOption, StudyOption, home_at, stops
 from crps_outcomes.deployments import read as read_deployments
 from crps_outcomes.doctor import examine
 from crps_outcomes.params import Edition, Method, NightlyParams, parse
@@ -44,10 +45,10 @@ app = typer.Typer(
 )
 app.add_typer(faults.app, name="faults")
 app.add_typer(snapshots.app, name="snapshot")
+app.add_typer(codes.app, name="codes")
+app.add_typer(measures.app, name="measure")
+app.command("measures", epilog=CODES)(measures.measures)
 
-StudyOption = Annotated[
-    Path | None, typer.Option("--study", help="Study folder. Without it: the one that comes with this installation.")
-]
 ReportOption = Annotated[
     list[str] | None, typer.Option("--report", help="Report to make; may be repeated. Without it: evidence.")
 ]
@@ -276,9 +277,16 @@ def _summary(study: Study) -> Iterator[str]:
     yield f"protocol: {protocol.title}, version {protocol.version}{' (example)' if protocol.is_example else ''}"
     yield f"enrolment: by {protocol.enrolment.selector}"
     yield f"visits: {', '.join(f'{visit.label} (days {visit.window_days[0]}-{visit.window_days[1]})' for visit in protocol.visits)}"
-    yield f"measures: {', '.join(sorted(study.measures))}"
+    yield f"outcomes: {', '.join(one.id for one in study.reported)}"
+    yield f"measures: {len(study.measures)} in the catalogue (crps-outcomes measures lists them)"
+    yield f"tables: {_tables(study)}"
     yield f"codelists: {', '.join(sorted(study.codelists))}; codes {', '.join(f'{n} {state}' for state, n in sorted(codes.items()))}"
     yield f"reports: {', '.join(f'{one.id} ({len(one.sections)} sections)' for one in study.reports.values())}"
+
+
+def _tables(study: Study) -> str:
+    wanted = sorted({one.score.table for one in study.measures.values() if one.score.table})
+    return ", ".join(f"{name}{'' if name in study.tables else ' (not supplied)'}" for name in wanted) or "none wanted"
 
 
 def _show(runs: Sequence[Path]) -> None:

@@ -25,6 +25,9 @@ Arguments = ParamSpec("Arguments")
 _MEANINGS = (f"[bold]{code}[/] {meaning.replace(';', ',')}" for code, meaning in EXIT_CODES.items())
 CODES = f"Exit codes: {'; '.join(_MEANINGS)}."
 
+StudyOption = Annotated[
+    Path | None, typer.Option("--study", help="Study folder. Without it: the one that comes with this installation.")
+]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help=f"Folder below which all is written. Without it: ${HOME}, else build.")
 ]

@@ -7,15 +7,74 @@ closed list, and nothing here reads a file: ``study.py`` does.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 State = Literal["confirmed", "unconfirmed", "project rule", "example"]
 Direction = Literal["lower", "higher", "none"]
 Selector = Literal["group", "research_subject", "episode_of_care", "care_plan", "list"]
-Method = Literal["identity", "sum", "mean"]
+Method = Literal[
+    "identity",
+    "sum",
+    "mean",
+    "t_score",
+    "value_set",
+    "absenteeism",
+    "work_impairment",
+    "physical_summary",
+    "mental_summary",
+    "composite_responder",
+]
+#: Methods that combine scores of other measures and not answered items.
+COMBINING: frozenset[str] = frozenset({"physical_summary", "mental_summary", "composite_responder"})
+Domain = Literal[
+    "pain",
+    "pain quality",
+    "disease severity",
+    "function",
+    "participation",
+    "work",
+    "emotional function",
+    "catastrophizing",
+    "self-efficacy",
+    "sleep",
+    "global change",
+    "quality of life",
+    "well-being",
+    "experience",
+    "treatment burden",
+    "composite",
+    "vital sign",
+    "side effect",
+    "laboratory",
+    "body",
+]
+#: The seven domains of COMPACT (Grieve 2017, doi:10.1097/j.pain.0000000000000866).
+Compact = Literal[
+    "pain",
+    "disease severity",
+    "participation and physical function",
+    "emotional and psychological function",
+    "self-efficacy",
+    "catastrophizing",
+    "patient global impression of change",
+    "",
+]
+#: The six core domains of IMMPACT (Turk 2003, doi:10.1016/j.pain.2003.08.001); that they are these six is unconfirmed.
+Immpact = Literal[
+    "pain",
+    "physical functioning",
+    "emotional functioning",
+    "global improvement",
+    "symptoms and adverse events",
+    "participant disposition",
+    "",
+]
 
 
 class Definition(BaseModel):
@@ -49,20 +108,55 @@ class Threshold(Definition):
 class ObservationValue(Definition):
     """Where a value stands in an Observation: under these codes, or in a component under ``component``.
 
-    ``read`` names the value[x] taken: ``number`` (valueQuantity or valueInteger), or ``answer``
-    (valueCodeableConcept, mapped through ``answers`` of the measure).
+    ``read`` names the value[x] taken: ``number`` (valueQuantity, valueInteger, or an answer whose ordinalValue the
+    source states), ``text`` (the same, and a number written as text, "7" or "7/10"), or ``answer``
+    (valueCodeableConcept or valueBoolean, mapped through ``answers`` of the measure).
     """
 
     codes: tuple[Code, ...]
     component: tuple[Code, ...] = ()
-    read: Literal["number", "answer"] = "number"
+    read: Literal["number", "text", "answer"] = "number"
+    needs_stated_range: bool = False  # a generic code: taken only where referenceRange states this measure's range
+    is_raw_sum: bool = False  # a raw sum of items, to be looked up in the table that ``score`` names
+
+    @model_validator(mode="after")
+    def _codes_are_there(self) -> Self:
+        if not self.codes:
+            raise ValueError("codes: at least one code is needed")
+        return self
 
 
 class QuestionnaireItems(Definition):
-    """The items of a QuestionnaireResponse that make one score, found by linkId or by item code."""
+    """The items of a QuestionnaireResponse that make one score: its canonical address and the linkIds, in item order."""
 
     questionnaire: str
     link_ids: tuple[str, ...]
+
+
+class ItemCode(Code):
+    """A code of one item, for sites that store items as components or as Observations of their own."""
+
+    item: str
+
+
+class Items(Definition):
+    """What is known of the items: their answers' range, which run the other way, and their codes.
+
+    ``only`` names the items that make the score, where they are not all; ``of`` the measure whose items they are, for a
+    subscale.
+    """
+
+    of: str = ""
+    only: tuple[str, ...] = ()
+    range: tuple[float, float] = (0, 0)
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)  # of single items, where they differ
+    reversed: tuple[str, ...] = ()
+    panels: tuple[Code, ...] = ()  # Observations that hold the items as components or members
+    codes: tuple[ItemCode, ...] = ()
+    read_text: bool = False  # numbers written as text are taken
+    words_only: bool = (
+        False  # answers are read by their words or codes; a number, even a stated ordinalValue, says nothing
+    )
 
 
 class Answer(Definition):
@@ -74,50 +168,193 @@ class Answer(Definition):
     also: tuple[str, ...] = ()
 
 
+class Applies(Definition):
+    """A score that only some people have: those who answered ``item`` with ``value``."""
+
+    item: str
+    value: float
+
+
 class Score(Definition):
-    """How items become a score."""
+    """How items, or scores of other measures, become a score.
+
+    ``table`` names a file mappings/tables/<table>.csv that the site supplies under its own licence. ``applies`` names the
+    answer without which the score does not apply to a person.
+    """
 
     method: Method = "identity"
     min_items: int = Field(default=1, ge=1)
+    multiply: float = 1
+    table: str = ""
+    inputs: tuple[Identifier, ...] = ()
+    applies: Applies | None = None
+
+
+class Citation(Definition):
+    """A publication about the measure."""
+
+    text: str
+    state: State
 
 
 class Measure(Definition):
-    """One outcome, vital sign or laboratory value: where it stands in FHIR, what is plausible, which way is better."""
+    """One outcome, vital sign or laboratory value: where it stands in FHIR, what is plausible, which way is better.
+
+    Roles: an ``outcome`` is scored at baseline and every visit, a ``descriptor`` at baseline only, ``safety`` and
+    ``covariate`` are not scored.
+    """
 
     id: Identifier
     title: str
     short: str
-    domain: Literal[
-        "pain", "function", "emotional function", "global change", "quality of life", "vital sign", "side effect", "laboratory",
-        "body",
-    ]
-    role: Literal["outcome", "safety", "covariate"]
+    domain: Domain
+    role: Literal["outcome", "descriptor", "safety", "covariate"]
     direction: Direction
     range: tuple[float, float]
-    range_kind: Literal["scale", "plausibility"]
+    range_kind: Literal["scale", "plausibility", "categories"]
+    step: float | None = Field(default=None, gt=0)  # a recorded value between two steps is refused; none: any value
     whole_numbers_from_to: tuple[float, float] | None = None  # whole numbers here are a raw sum under a T-score code
     unit: str
     unit_label: str = ""
     accepted_units: tuple[str, ...] = ()  # taken as they are, beside `unit`; "" means no unit
     convert_units: bool = False  # other units of the same dimension are converted by UCUM
-    decimals: int = Field(ge=0, le=2)
+    decimals: int = Field(ge=0, le=3)
     recall: str = "not stated"
     missing_rule: str
     licence: str
-    sources: tuple[ObservationValue, ...]
+    compact: Compact = ""
+    immpact: Immpact = ""
+    sources: tuple[ObservationValue, ...] = ()
     questionnaires: tuple[QuestionnaireItems, ...] = ()
+    items: Items = Items()
     answers: tuple[Answer, ...] = ()
     score: Score = Score()
+    signal_above: float | None = None  # a value above it goes to the safety review
     thresholds: tuple[Threshold, ...] = ()
+    citations: tuple[Citation, ...] = ()
     notes: str = ""
+
+    @property
+    def form_ids(self) -> tuple[str, ...]:
+        """The names of the items tabulated under this measure: the linkIds of its first questionnaire."""
+        return self.questionnaires[0].link_ids if self.questionnaires else ()
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """The names of the items the score is made of."""
+        return self.items.only or self.form_ids
+
+    @property
+    def items_of(self) -> str:
+        """The measure under which the items are tabulated."""
+        return self.items.of or self.id
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether there can be a value before treatment: a question about change has none, and a response neither."""
+        return self.domain != "global change" and self.score.method != "composite_responder"
+
+    def item_range(self, item: str) -> tuple[float, float]:
+        """The least and the greatest answer of an item."""
+        return self.items.ranges.get(item, self.items.range)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.range[0] >= self.range[1]:
-            raise ValueError("range: the first number must be below the second")
-        if any(source.read == "answer" for source in self.sources) and not self.answers:
-            raise ValueError('answers: a source that reads "answer" needs the list of answers')
+        wrong = next((message for is_wrong, message in self._mistakes() if is_wrong), "")
+        if wrong:
+            raise ValueError(wrong)
         return self
+
+    def _mistakes(self) -> Iterator[tuple[bool, str]]:
+        reads_answers = any(source.read == "answer" for source in self.sources)
+        scores_items = self.score.method != "identity" and self.score.method not in COMBINING
+        known = set(self.item_ids)
+        yield self.range[0] >= self.range[1], "range: the first number must be below the second"
+        yield reads_answers and not self.answers, 'answers: a source that reads "answer" needs the list of answers'
+        yield (
+            not (self.sources or self.questionnaires or self.items.of or self.score.inputs),
+            "sources: the measure says nowhere where its value stands",
+        )
+        yield scores_items and not known, "score.method: items are needed (questionnaires, or items.of and items.only)"
+        yield bool(self.items.of and not self.items.only), "items.only: which items of the other measure is not said"
+        yield bool(self.items.of and self.questionnaires), "questionnaires: the items are those of another measure"
+        yield self.score.min_items > max(1, len(known)), f"score.min_items: there are {len(known)} items"
+        yield (
+            (self.score.method in {"t_score", "value_set"}) != bool(self.score.table),
+            'score.table: the methods "t_score" and "value_set" need a table, the others none',
+        )
+        yield (
+            (self.score.method in COMBINING) != bool(self.score.inputs),
+            "score.inputs: measures are named for the methods that combine scores, and for no other",
+        )
+        yield (
+            not self.items.of and bool(known) and not self.answers and not self._has_ranges(),
+            "items.range: items need a range or a list of answers",
+        )
+        named = {*self.items.reversed, *self.items.ranges, *(code.item for code in self.items.codes)}
+        yield bool(named - {*self.form_ids, *known}), "items: reversed, ranges and codes name items that are not there"
+        yield (
+            bool(set(self.items.only) - set(self.form_ids)) and not self.items.of,
+            "items.only: names items that are not among the linkIds",
+        )
+        yield (
+            len({len(form.link_ids) for form in self.questionnaires}) > 1,
+            "questionnaires: every form must have the same number of linkIds, in the same order",
+        )
+
+    def _has_ranges(self) -> bool:
+        return self.items.range[0] < self.items.range[1] or set(self.items.ranges) == set(self.form_ids)
+
+
+class TableRow(Definition):
+    """A row of mappings/tables/*.csv: the value of an item's level, or of a raw sum where ``item`` is empty."""
+
+    item: str = ""
+    level: int
+    value: float = Field(allow_inf_nan=False)
+
+
+class CodeTrap(Definition):
+    """A code that looks like another (mappings/code_traps.csv): a resource that carries it is refused, with the reason."""
+
+    system: str
+    code: str
+    what: str
+    state: State
+    source: str = ""
+
+
+#: What the pipeline reads of clinical resources: a fault there is never harmless.
+READ_ELEMENTS = frozenset(
+    {
+        "id", "resourceType", "status", "code", "subject", "component", "hasMember", "derivedFrom", "questionnaire",
+        "authored", "item", "dosage", "contained", "actuality", "event", "severity", "seriousness", "referenceRange",
+        "verificationStatus", "clinicalStatus", "dataAbsentReason", "issued", "date", "authoredOn", "recordedDate", "*",
+    }
+)  # fmt: skip
+_READ_STEMS = ("value", "effective", "performed", "medication", "onset")
+
+
+class Tolerance(Definition):
+    """A deviation from FHIR that does no harm (mappings/tolerances.toml): in these types, at this path."""
+
+    resource_types: tuple[str, ...]
+    path: Annotated[str, Field(pattern=r"^[a-zA-Z]+(\.([a-zA-Z]+|\*))*(\.\*\*)?$")]
+    reason: str
+    state: State = "project rule"
+
+    @model_validator(mode="after")
+    def _never_of_what_is_read(self) -> Self:
+        first = self.path.split(".")[0]
+        if first in READ_ELEMENTS or first.startswith(_READ_STEMS) or self.path == "meta.**":
+            raise ValueError(f'path: "{first}" is read, so a fault there is never harmless')
+        return self
+
+
+class Tolerances(Definition):
+    """All declared tolerances."""
+
+    tolerances: tuple[Tolerance, ...] = ()
 
 
 # --- protocol -----------------------------------------------------------------------------------------------------
@@ -172,7 +409,9 @@ class Pull(Definition):
     export_level: Literal["system", "patient", "group"] = "group"
     export_hours: float = Field(default=2, gt=0)  # how long the server may take to make an export
     whole_every_days: int = Field(default=7, ge=0)  # days until everything is asked for again; 0: every time
-    resume_hours: float = Field(default=24, ge=0)  # how old a pull that stopped may be for the next one to go on with it
+    resume_hours: float = Field(
+        default=24, ge=0
+    )  # how old a pull that stopped may be for the next one to go on with it
     requests_per_second: float = Field(default=20, gt=0, le=1000)  # over all workers together; a server may allow fewer
 
 

@@ -91,7 +91,7 @@ def partition_tables(plan: Plan, number: int, verdicts: Verdicts) -> dict[str, p
     own = {subject: on for subject, on in people.enrolled.items() if partition_of(subject, plan.partitions) == number}
     records = {record: subject for record, subject in people.records.items() if subject in own}
     lines = list(_lines(plan, number, people.records))
-    screened = screen(lines, records, as_of=plan.as_of, timezone=study.protocol.timezone, verdicts=verdicts)
+    screened = screen(lines, records, as_of=plan.as_of, study=study, verdicts=verdicts)
     rows = tabulate(screened, study)
     scored = score(rows, own, study, as_of=plan.as_of)
     known = context(rows, scored.subjects, study)

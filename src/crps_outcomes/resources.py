@@ -15,10 +15,17 @@ class Element(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaul
     """A piece of a FHIR resource."""
 
 
+class Extension(Element, frozen=True):
+    url: str = ""
+    value_decimal: float | None = None
+    value_integer: int | None = None
+
+
 class Coding(Element, frozen=True):
     system: str = ""
     code: str = ""
     display: str = ""
+    extension: tuple[Extension, ...] = ()
 
 
 class CodeableConcept(Element, frozen=True):
@@ -184,6 +191,7 @@ class Observation(Resource, frozen=True):
     data_absent_reason: CodeableConcept | None = None
     reference_range: tuple[ReferenceRange, ...] = ()
     component: tuple[Component, ...] = ()
+    has_member: tuple[Reference, ...] = ()
     derived_from: tuple[Reference, ...] = ()
 
 
@@ -191,12 +199,15 @@ class ResponseAnswer(Element, frozen=True):
     value_integer: int | None = None
     value_decimal: float | None = None
     value_coding: Coding | None = None
+    value_boolean: bool | None = None
+    value_quantity: Quantity | None = None
     value_string: str | None = None
     item: tuple[ResponseItem, ...] = ()
 
 
 class ResponseItem(Element, frozen=True):
     link_id: str = ""
+    definition: str = ""
     answer: tuple[ResponseAnswer, ...] = ()
     item: tuple[ResponseItem, ...] = ()
 

@@ -63,7 +63,7 @@ def list_(out: OutOption = None) -> None:
 @stops
 def show(digest: DigestArgument = "latest", out: OutOption = None) -> None:
     """What is in a snapshot: where it comes from, resources by type, what the pull refused, and what changed."""
-    snapshot = _found(home_at(out), digest)
+    snapshot = find(home_at(out), digest)
     manifest = snapshot.manifest
     console = Console()
     console.print(
@@ -199,7 +199,12 @@ def _manifest(home: Home, digest: str) -> Manifest | None:
         return None
 
 
-def _found(home: Home, digest: str) -> Snapshot:
+def find(home: Home, digest: str) -> Snapshot:
+    """The one snapshot a digest, its first characters, or "latest" names.
+
+    Raises:
+        DefinitionError: none, or several.
+    """
     if digest == "latest":
         known = Records(home.state_url).snapshots()
         digests = [known[-1].digest] if known else []

@@ -10,19 +10,34 @@ import csv
 import hashlib
 import re
 import tomllib
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from crps_outcomes.definitions import Definition, ListedCode, Measure, Protocol, ReportDefinition
+from crps_outcomes.definitions import (
+    COMBINING,
+    CodeTrap,
+    Definition,
+    ListedCode,
+    Measure,
+    Protocol,
+    ReportDefinition,
+    TableRow,
+    Tolerance,
+    Tolerances,
+)
 from crps_outcomes.errors import DefinitionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from crps_outcomes.resources import CodeableConcept
+
+Key = tuple[str, str]  # system and code
 #: The "system" of codelist rows whose code is a word to look for in texts, where no code of the record is listed.
 WORDS = "words"
 CARD = ("flows", "mappings", "templates", "reports")
@@ -38,6 +53,10 @@ class Study:
     measures: Mapping[str, Measure]
     codelists: Mapping[str, tuple[ListedCode, ...]]
     reports: Mapping[str, ReportDefinition]
+    tables: Mapping[str, Mapping[tuple[str, float], float]] = field(default_factory=dict)  # (item, level) -> value
+    traps: Mapping[Key, CodeTrap] = field(default_factory=dict)
+    maps: Mapping[Key, tuple[Key, ...]] = field(default_factory=dict)  # a site's code -> codes of the study
+    tolerances: tuple[Tolerance, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -48,8 +67,25 @@ class Study:
         return self.measures[measure_id]
 
     def group_of(self, codelist: str, system: str, code: str) -> str | None:
-        """The group a code stands for in a codelist, or None. Codes match exactly."""
-        return self._groups(codelist).get((system, code))
+        """The group a code stands for in a codelist, or None. Codes match exactly, or by a concept map of the site."""
+        groups = self._groups(codelist)
+        keys = ((system, code), *self.maps.get((system, code), ()))
+        return next((groups[key] for key in keys if key in groups), None)
+
+    def known_as(self, concept: CodeableConcept) -> list[Key]:
+        """The codes of a concept: as written, and as the site's concept maps translate them."""
+        written = [(coding.system, coding.code) for coding in concept.coding]
+        return [*written, *(key for one in written for key in self.maps.get(one, ()))] if self.maps else written
+
+    @cached_property
+    def reported(self) -> tuple[Measure, ...]:
+        """The measures the protocol declares as outcomes, in the order of their ids: what reports print.
+
+        Others of the catalogue are read and scored where they are recorded.
+        """
+        plan = self.protocol.outcomes
+        wanted = {plan.primary, plan.function, *plan.secondary, plan.global_change}
+        return tuple(self.measures[name] for name in sorted(wanted))
 
     def groups_said(self, codelist: str, text: str) -> frozenset[str]:
         """The groups of the codelist's words (its rows of system "words") that the text says, whole words only."""
@@ -103,9 +139,12 @@ def load(root: Path) -> Study:
     measures = _read_all(root, "mappings/measures", Measure, mistakes)
     reports = _read_all(root, "reports", ReportDefinition, mistakes)
     codelists = dict(_codelists(root, mistakes))
+    tables, traps = dict(_tables(root, mistakes)), _traps(root, mistakes)
+    maps = _maps(root, measures, codelists, mistakes)
+    tolerances = _tolerances(root, mistakes)
     if protocol is None or mistakes:
         raise DefinitionError("\n".join(mistakes))
-    study = Study(root, protocol, measures, codelists, reports)
+    study = Study(root, protocol, measures, codelists, reports, tables, traps, maps, tolerances)
     mistakes.extend(_cross_check(study))
     if mistakes:
         raise DefinitionError("\n".join(mistakes))
@@ -172,21 +211,61 @@ def _line_of(text: str, loc: tuple[int | str, ...]) -> int | None:
 
 def _codelists(root: Path, mistakes: list[str]) -> Iterator[tuple[str, tuple[ListedCode, ...]]]:
     for path in sorted((root / "mappings" / "codelists").glob("*.csv")):
-        name = path.relative_to(root)
-        rows: list[ListedCode] = []
-        with path.open(encoding="utf-8", newline="") as lines:
-            for number, row in enumerate(csv.DictReader(lines), 2):
-                try:
-                    rows.append(ListedCode.model_validate(row))
-                except ValidationError as error:
-                    mistakes.extend(
-                        f"{name}:{number}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-                    )
-        doubles = {
-            key for key in ((r.system, r.code) for r in rows) if sum((r.system, r.code) == key for r in rows) > 1
-        }
-        mistakes.extend(f"{name}: {system}|{code} is listed twice" for system, code in sorted(doubles))
+        rows = _rows(root, path, ListedCode, mistakes)
+        _no_doubles(root, path, [f"{row.system}|{row.code}" for row in rows], mistakes)
         yield path.stem, tuple(rows)
+
+
+def _tables(root: Path, mistakes: list[str]) -> Iterator[tuple[str, dict[tuple[str, float], float]]]:
+    """The tables a site supplies under its own licence; the study folder comes with none."""
+    for path in sorted((root / "mappings" / "tables").glob("*.csv")):
+        rows = _rows(root, path, TableRow, mistakes)
+        _no_doubles(root, path, [f"{row.item} {row.level}".strip() for row in rows], mistakes)
+        yield path.stem, {(row.item, float(row.level)): row.value for row in rows}
+
+
+def _tolerances(root: Path, mistakes: list[str]) -> tuple[Tolerance, ...]:
+    name = Path("mappings/tolerances.toml")
+    declared = _read(root, name, Tolerances, mistakes) if (root / name).is_file() else None
+    return declared.tolerances if declared else ()
+
+
+def _traps(root: Path, mistakes: list[str]) -> dict[Key, CodeTrap]:
+    path = root / "mappings" / "code_traps.csv"
+    rows = _rows(root, path, CodeTrap, mistakes) if path.is_file() else []
+    _no_doubles(root, path, [f"{row.system}|{row.code}" for row in rows], mistakes)
+    return {(row.system, row.code): row for row in rows}
+
+
+def _maps(
+    root: Path,
+    measures: Mapping[str, Measure],
+    codelists: Mapping[str, tuple[ListedCode, ...]],
+    mistakes: list[str],
+) -> dict[Key, tuple[Key, ...]]:
+    if not any((root / "mappings" / "concept-maps").glob("*.json")):
+        return {}
+    from crps_outcomes.concept_maps import read_maps  # noqa: PLC0415 - a second to load, and most sites have none
+
+    return read_maps(root, measures, codelists, mistakes)
+
+
+def _rows(root: Path, path: Path, model: type[Model], mistakes: list[str]) -> list[Model]:
+    name, rows = path.relative_to(root), []
+    with path.open(encoding="utf-8", newline="") as lines:
+        for number, row in enumerate(csv.DictReader(lines), 2):
+            try:
+                rows.append(model.model_validate(row))
+            except ValidationError as error:
+                mistakes.extend(
+                    f"{name}:{number}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+                )
+    return rows
+
+
+def _no_doubles(root: Path, path: Path, keys: list[str], mistakes: list[str]) -> None:
+    doubles = {key for key, n in Counter(keys).items() if n > 1}
+    mistakes.extend(f"{path.relative_to(root)}: {key} is listed twice" for key in sorted(doubles))
 
 
 def _cross_check(study: Study) -> Iterator[str]:
@@ -228,15 +307,39 @@ def _cross_check(study: Study) -> Iterator[str]:
         if name not in study.codelists:
             yield f"mappings/protocol.toml: {key}: no file mappings/codelists/{name}.csv"
     yield from _shared_codes(study)
+    yield from _parts_exist(study)
 
 
 def _shared_codes(study: Study) -> Iterator[str]:
     owners: dict[tuple[str, str, str, str], str] = {}
     for measure in study.measures.values():
-        for source in measure.sources:
-            for code in source.codes:
-                for part in source.component or (None,):
-                    key = (code.system, code.code, part.system if part else "", part.code if part else "")
-                    owner = owners.setdefault(key, measure.id)
-                    if owner != measure.id:
-                        yield f"mappings/measures/{measure.id}.toml: {code.system}|{code.code} also belongs to {owner}"
+        for key in _places(measure):
+            owner = owners.setdefault(key, measure.id)
+            if owner != measure.id:
+                yield f"mappings/measures/{measure.id}.toml: {'|'.join(key[:2])} also belongs to {owner}"
+            if key[:2] in study.traps:
+                yield f"mappings/measures/{measure.id}.toml: {'|'.join(key[:2])} is a trap: {study.traps[key[:2]].what}"
+
+
+def _places(measure: Measure) -> Iterator[tuple[str, str, str, str]]:
+    """Every place in FHIR a measure takes: system and code, and those of the component; a questionnaire and a linkId."""
+    for source in measure.sources:
+        for code in source.codes:
+            for part in source.component or (None,):
+                yield code.system, code.code, part.system if part else "", part.code if part else ""
+    yield from ((code.system, code.code, "", "") for code in measure.items.codes)
+    yield from (("", form.questionnaire, "", link) for form in measure.questionnaires for link in form.link_ids)
+
+
+def _parts_exist(study: Study) -> Iterator[str]:
+    """Subscales and summaries name measures and items that are there."""
+    for measure in study.measures.values():
+        file = f"mappings/measures/{measure.id}.toml"
+        whole = study.measures.get(measure.items.of)
+        if measure.items.of and whole is None:
+            yield f'{file}: items.of: no measure "{measure.items.of}"'
+        if whole is not None and (unknown := set(measure.items.only) - set(whole.form_ids)):
+            yield f"{file}: items.only: {whole.id} has no item {', '.join(sorted(unknown))}"
+        for name in measure.score.inputs:
+            if name not in study.measures or study.measures[name].score.method in COMBINING:
+                yield f'{file}: score.inputs: "{name}" is no measure with a score of its own'

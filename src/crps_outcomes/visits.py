@@ -53,5 +53,10 @@ def _nearest(own: pd.DataFrame, planned_day: int) -> pd.DataFrame:
 
 
 def _first(own: pd.DataFrame) -> pd.DataFrame:
+    """The first value of each subject, measure and visit, with how many there were on its day."""
+    of_the_day = own.groupby([*_KEY, "study_day"])["value"].transform("size")
+    several = "latest of " + of_the_day.astype("str") + " that day"
+    joined = (own["derivation"] + "; " + several).where(own["derivation"] != "", several)
+    own = own.assign(derivation=own["derivation"].where(of_the_day == 1, joined))
     chosen = own.drop_duplicates(_KEY).rename(columns={"source_ref": "source_refs"})
     return chosen[_COLUMNS]

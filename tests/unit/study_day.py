@@ -13,9 +13,11 @@ from crps_outcomes.stages.screen import screen
 from crps_outcomes.stages.tabulate import Tabulated, tabulate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import pandas as pd
+
+    from crps_outcomes.study import Study
 
 STUDY = studies.load(studies.locate())
 AS_OF = date(2026, 10, 31)
@@ -53,23 +55,31 @@ class Forgetful:
     def put_many(self, verdicts: dict[str, str]) -> None: ...
 
 
-def as_person(resources: Iterable[dict[str, Any]], suffix: str) -> list[dict[str, Any]]:
+def as_person(resources: Sequence[dict[str, Any]], suffix: str) -> list[dict[str, Any]]:
     """The same resources about another person, every id with the suffix."""
+    own = [one for one in resources if one["resourceType"] != "Patient"]
     text = json.dumps([{**one, "id": f"{one['id']}{suffix}"} for one in resources])
-    renamed: list[dict[str, Any]] = json.loads(text.replace('"Patient/p1"', f'"Patient/p1{suffix}"'))
+    for reference in ("Patient/p1", *(f"{one['resourceType']}/{one['id']}" for one in own)):
+        text = text.replace(f'"{reference}"', f'"{reference}{suffix}"')
+    renamed: list[dict[str, Any]] = json.loads(text)
     return renamed
 
 
 def run(
-    resources: Iterable[dict[str, Any]], *, enrolled: Iterable[str] = ("p1",), person: bool = True, as_of: date = AS_OF
+    resources: Iterable[dict[str, Any]],
+    *,
+    enrolled: Iterable[str] = ("p1",),
+    person: bool = True,
+    as_of: date = AS_OF,
+    study: Study = STUDY,
 ) -> tuple[Tabulated, Scored, pd.DataFrame]:
     """Screen, tabulate and score some resources of one treated person; the third result is REJECTIONS."""
     all_resources = [*([PERSON, DIAGNOSIS, DOSE] if person else []), *resources]
     lines = [(one["resourceType"], json.dumps(one).encode()) for one in all_resources]
     subjects = dict.fromkeys(enrolled)
     records = {name: name for name in subjects}
-    screened = screen(lines, records, as_of=as_of, timezone=STUDY.protocol.timezone, verdicts=Forgetful())
-    rows = tabulate(screened, STUDY)
-    scored = score(rows, subjects, STUDY, as_of=as_of)
+    screened = screen(lines, records, as_of=as_of, study=study, verdicts=Forgetful())
+    rows = tabulate(screened, study)
+    scored = score(rows, subjects, study, as_of=as_of)
     rejections = rejection_table((*screened.rejections, *rows.rejections, *scored.rejections))
     return rows, scored, rejections

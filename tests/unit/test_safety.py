@@ -299,7 +299,7 @@ def test_an_answer_about_suicidal_thoughts_is_a_signal_and_not_asked_is_not_no()
         liver(1, "p0001", "phq9", 1, item="phq9-9"),
         liver(2, "p0002", "phq9", 0, item="phq9-9"),
         liver(3, "p0003", "phq9", 3, item="phq9-8"),
-        liver(4, "p0004", "suicidal_thoughts", 2),
+        liver(4, "p0004", "phq9_item9", 2),
         liver(5, "p0005", "phq9", 2, item="phq9-9", days=-5),
     ]
     found = rows_of(people(10), observations=observations)

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
+from golden_cases import CASES
 from pydantic import ValidationError
 
 from crps_outcomes.errors import DefinitionError
@@ -263,8 +264,9 @@ def test_the_document_explains_every_fault_and_option():
     assert [field.name for field in fields(Options) if f"| `{field.name}` |" not in text] == []
 
 
-def test_every_rule_has_a_fault_that_should_meet_it(cohort):
+def test_every_rule_has_a_fault_or_a_golden_case_that_should_meet_it(cohort):
     met = {fault["rule"] for fault in cohort.truth["faults"]}
+    met |= {one["rule"] for cases in CASES.values() for case in cases for one in case["rejections"]}
     assert set(RULES) - met <= {"subject-not-enrolled", "merged-record", "unreadable", "medication-missing"}
 
 

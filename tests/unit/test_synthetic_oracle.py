@@ -48,7 +48,7 @@ class Read:
             [line for line in lines if line[0] in wanted],
             records,
             as_of=options.ends_on,
-            timezone=study.protocol.timezone,
+            study=study,
             verdicts=Nothing(),
         )
         self.tables = tabulate(screened, study)

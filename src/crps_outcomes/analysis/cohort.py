@@ -122,9 +122,8 @@ class Cohort:
 
     @cached_property
     def outcome_measures(self) -> tuple[Measure, ...]:
-        """The measures of role "outcome", in the order of their ids."""
-        return tuple(self.study.measures[name] for name in sorted(self.study.measures)
-                     if self.study.measures[name].role == "outcome")  # fmt: skip
+        """The measures the protocol declares as outcomes, in the order of their ids."""
+        return self.study.reported
 
     @cached_property
     def scales(self) -> tuple[Measure, ...]:

@@ -125,7 +125,9 @@ def _source_words(measure: Measure) -> str:
     codes = []
     for source in measure.sources:
         inner = f", component {' or '.join(code_words(code) for code in source.component)}" if source.component else ""
-        codes.append(" or ".join(code_words(code) for code in source.codes) + inner)
+        raw = ", a raw sum" if source.is_raw_sum else ""
+        stated = ", where the range is stated" if source.needs_stated_range else ""
+        codes.append(" or ".join(code_words(code) for code in source.codes) + inner + raw + stated)
     forms = ["QuestionnaireResponse, scored from its items"] if measure.questionnaires else []
     return "; ".join([f"Observation: {'; '.join(codes)}" if codes else "", *forms]).strip("; ")
 

@@ -47,7 +47,7 @@ def score(tabulated: Tabulated, enrolled: Mapping[str, date | None], study: Stud
     diagnoses = _by_subject(tabulated.diagnoses)
     first_doses = first_im_doses(tabulated.doses, study)
     first_doses = first_doses[first_doses["subject_id"].isin(list(diagnoses))].reset_index(drop=True)
-    values, rejections = scored(tabulated.observations, study.measures)
+    values, rejections = scored(tabulated.observations, study, tabulated.made_from)
     outcomes = _outcomes(values, first_doses, study, as_of)
     known = Known(
         patients={patient.id: patient for patient in tabulated.people},
@@ -72,25 +72,49 @@ def _outcomes(values: pd.DataFrame, first_doses: pd.DataFrame, study: Study, as_
     dated = values.merge(first_doses, on="subject_id", validate="many_to_one")
     dated["study_day"] = (dated["taken_on"] - dated["first_dose_on"]).dt.days.astype("Int64")
     chosen = pd.concat([baseline_values(dated, study.protocol), visit_values(dated, study.protocol)])
-    frame = _expected(first_doses, study).merge(
+    frame = _expected(first_doses, dated, study).merge(
         chosen, on=["subject_id", "measure", "visit"], how="left", validate="one_to_one"
     )
-    frame = _with_state(frame, as_of)
-    return _with_change(frame, study.measures)[list(OUTCOMES.columns)]
+    frame = _with_change(_with_state(frame, as_of), study.measures)
+    return _with_composites(frame, study)[list(OUTCOMES.columns)]
 
 
-def _expected(first_doses: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Every row the protocol expects, with the last study day of its window."""
+def _expected(first_doses: pd.DataFrame, dated: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Every row the protocol expects, with the last study day of its window.
+
+    Of every treated person for the measures the protocol declares; for others of the catalogue, of those in whom they
+    were ever recorded.
+    """
     visits = [("baseline", 0), *((visit.id, visit.window_days[1]) for visit in study.protocol.visits)]
     rows = [
         (measure.id, visit, last_day)
         for measure in study.measures.values()
-        if measure.role == "outcome"
         for visit, last_day in visits
-        if not (visit == "baseline" and measure.domain == "global change")  # it asks about change, so it has none
+        if (measure.role == "outcome" and (visit != "baseline" or measure.has_baseline))
+        or (measure.role == "descriptor" and visit == "baseline")
     ]
     expected = pd.DataFrame(rows, columns=["measure", "visit", "last_day"])
-    return first_doses[["subject_id", "first_dose_on"]].merge(expected, how="cross")
+    everybody = [one.id for one in study.reported]
+    people = first_doses[["subject_id", "first_dose_on"]]
+    declared = people.merge(expected[expected["measure"].isin(everybody)], how="cross")
+    others = expected[~expected["measure"].isin(everybody)]
+    found = _recorded_in(dated, study)
+    return pd.concat([declared, people.merge(found, on="subject_id").merge(others, on="measure")], ignore_index=True)
+
+
+def _recorded_in(dated: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """subject_id, measure: who has any value of what; a composite is there where all its parts are."""
+    found = dated[["subject_id", "measure"]].drop_duplicates()
+    composites = [
+        _with_all(found, one) for _, one in sorted(study.measures.items()) if one.score.method == "composite_responder"
+    ]
+    return pd.concat([found, *composites], ignore_index=True)
+
+
+def _with_all(found: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    n_parts = found[found["measure"].isin(measure.score.inputs)].groupby("subject_id")["measure"].nunique()
+    whole = n_parts[n_parts == len(measure.score.inputs)]
+    return pd.DataFrame({"subject_id": whole.index, "measure": measure.id})
 
 
 def _with_state(frame: pd.DataFrame, as_of: date) -> pd.DataFrame:
@@ -108,7 +132,8 @@ def _with_change(frame: pd.DataFrame, measures: Mapping[str, Measure]) -> pd.Dat
     start = frame.loc[frame["visit"] == "baseline", [*key, "value"]].rename(columns={"value": "baseline"})
     frame = frame.merge(start, on=key, how="left", validate="many_to_one")
     value, baseline = frame["value"].astype("Float64"), frame["baseline"].astype("Float64")
-    follow_up = frame["visit"] != "baseline"
+    compares = [one.id for one in measures.values() if one.range_kind != "categories"]
+    follow_up = (frame["visit"] != "baseline") & frame["measure"].isin(compares)
     from_zero = frame["measure"].isin([one.id for one in measures.values() if one.range[0] == 0])
     change = (value - baseline).where(follow_up)
     # A percentage means something only on a scale that starts at 0, and only from a start above 0.
@@ -125,6 +150,47 @@ def _responders(frame: pd.DataFrame, measures: Mapping[str, Measure], percent: i
         own = frame["measure"].isin([one.id for one in measures.values() if one.direction == direction])
         responders = responders.mask(own, is_responder(frame["baseline"], frame["value"], percent, direction))
     return responders
+
+
+def _with_composites(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The frame with composite responders filled in from the rows of their parts: 1 for a response, 0 for none."""
+    there = set(frame["measure"])
+    for measure in study.measures.values():
+        if measure.score.method != "composite_responder" or measure.id not in there:
+            continue
+        found = _composite(frame, measure, study)
+        own = frame[frame["measure"] == measure.id].drop(columns=["value", "derivation", "source_refs"])
+        own = own.merge(found, on=["subject_id", "visit"], how="left", validate="one_to_one")
+        is_known = own["value"].notna()
+        own["state"] = own["state"].mask(is_known, "observed")
+        reasons = own["state"].map({"not due": "the window is still open"}).where(~is_known, own["derivation"])
+        own["derivation"] = reasons.where(reasons.notna(), "not every part has a value and a baseline above 0")
+        own["source_refs"] = own["source_refs"].where(is_known, "")
+        frame = pd.concat([frame[frame["measure"] != measure.id], own[frame.columns]], ignore_index=True)
+    return frame
+
+
+def _composite(frame: pd.DataFrame, measure: Measure, study: Study) -> pd.DataFrame:
+    """subject_id, visit, value, derivation, source_refs of one composite of pain and function.
+
+    At least 50% less pain, or at least 20% less pain and 30% better function (Patel 2018,
+    doi:10.1097/j.pain.0000000000001324). Missing as long as what is missing could change the answer.
+    """
+    pain, function = (study.measure(name) for name in measure.score.inputs)
+    key = ["subject_id", "visit"]
+    both = frame[frame["measure"] == pain.id].merge(
+        frame[frame["measure"] == function.id], on=key, suffixes=("", "_function"), validate="one_to_one"
+    )
+    much = is_responder(both["baseline"], both["value"], 50, pain.direction)
+    some = is_responder(both["baseline"], both["value"], 20, pain.direction)
+    better = is_responder(both["baseline_function"], both["value_function"], 30, function.direction)
+    refs = both["source_refs"] + " " + both["source_refs_function"]
+    found = both[key].assign(
+        value=(much | (some & better)).astype("Float64"),
+        derivation=f"composite of {pain.id} and {function.id}",
+        source_refs=[" ".join(sorted(set(one.split()))) for one in refs],
+    )
+    return found[found["value"].notna() & (found["visit"] != "baseline")]
 
 
 # --- people -------------------------------------------------------------------------------------------------------

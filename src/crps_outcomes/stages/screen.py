@@ -10,12 +10,13 @@ import msgspec
 from crps_outcomes import resources as fhir
 from crps_outcomes.fhirtime import moment
 from crps_outcomes.rejections import Rejection
-from crps_outcomes.validation import judge, judge_all
+from crps_outcomes.validation import BETWEEN, first_refused, judge, judge_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import date
 
+    from crps_outcomes.study import Study
     from crps_outcomes.validation import Verdicts
 
 #: A status counts only when it stands here: a positive list, so that a status nobody thought of never counts.
@@ -49,7 +50,7 @@ def screen(
     records: Mapping[str, str],
     *,
     as_of: date,
-    timezone: str,
+    study: Study,
     verdicts: Verdicts,
 ) -> Screened:
     """Judge every resource once: shape, subject, status, date, and validity by fhir.resources.
@@ -58,7 +59,7 @@ def screen(
         lines: (resource type, canonical JSON) pairs of the clinical types.
         records: every patient record whose resources count -> the surviving record of that person.
         as_of: the last day that exists for this report.
-        timezone: the clinic's zone, for times that are written in UTC.
+        study: its time zone, for times that are written in UTC; and its tolerances, for faults that do no harm.
         verdicts: the memory of fhir.resources' verdicts.
     """
     readable: list[tuple[str, bytes, fhir.Resource]] = []
@@ -66,7 +67,7 @@ def screen(
     for resource_type, raw in lines:
         read = _read(resource_type, raw)
         if not isinstance(read, Rejection):
-            read = refuse(read, records, as_of, timezone) or of_survivor(read, records)
+            read = refuse(read, records, as_of, study.protocol.timezone) or of_survivor(read, records)
         if isinstance(read, Rejection):
             rejections.append(read)
         else:
@@ -74,9 +75,12 @@ def screen(
     accepted: dict[str, list[fhir.Resource]] = {}
     judged = judge_all([(resource_type, raw) for resource_type, raw, _ in readable], verdicts)
     for (resource_type, _, resource), verdict in zip(readable, judged, strict=True):
-        if verdict:
-            rejections.append(Rejection(resource.ref, "not-valid-fhir", verdict))
+        fault = first_refused(resource_type, verdict, study.tolerances)
+        if fault:
+            rejections.append(Rejection(resource.ref, "not-valid-fhir", fault))
         else:
+            if verdict:
+                rejections.append(Rejection(resource.ref, "tolerated-deviation", verdict.split(BETWEEN)[0]))
             accepted.setdefault(resource_type, []).append(resource)
     return Screened(
         {name: tuple(sorted(found, key=lambda one: one.id)) for name, found in accepted.items()}, tuple(rejections)
@@ -110,8 +114,8 @@ def _read(resource_type: str, raw: bytes) -> fhir.Resource | Rejection:
     except msgspec.DecodeError:
         identity = msgspec.json.decode(raw, type=fhir.Resource)
         # The reader's message may quote the source; fhir.resources names the element instead.
-        verdict = judge(resource_type, raw) or "an element of another shape"
-        return Rejection(f"{resource_type}/{identity.id}", "not-valid-fhir", verdict)
+        fault = judge(resource_type, raw).split(BETWEEN)[0] or "an element of another shape"
+        return Rejection(f"{resource_type}/{identity.id}", "not-valid-fhir", fault)
 
 
 def _refuse_subject(resource: fhir.Resource, records: Mapping[str, str]) -> Rejection | None:

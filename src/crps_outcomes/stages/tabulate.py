@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from crps_outcomes import resources as fhir
@@ -14,7 +14,7 @@ from crps_outcomes.rejections import Rejection
 from crps_outcomes.tables import DOSES, EVENTS, FINDINGS, OBSERVATIONS, build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
 
 Row = dict[str, Any]
+_AMENDED = {"amended", "corrected"}
 Model = TypeVar("Model", bound=fhir.Resource)
 Item = TypeVar("Item")
 
@@ -38,6 +39,7 @@ class Tabulated:
     diagnosed_in: frozenset[str]
     people: tuple[fhir.Patient, ...]
     rejections: tuple[Rejection, ...]
+    made_from: Mapping[str, str] = field(default_factory=dict)  # Observation -> the response it is derived from
 
 
 def tabulate(screened: Screened, study: Study) -> Tabulated:
@@ -66,6 +68,7 @@ def tabulate(screened: Screened, study: Study) -> Tabulated:
             *refused_events,
             *refused_conditions,
         ),
+        made_from=_made_from(screened),
     )
 
 
@@ -85,7 +88,7 @@ def _split(results: Iterable[Item | Rejection]) -> tuple[list[Item], list[Reject
 
 
 def _readings(screened: Screened, study: Study) -> tuple[list[Row], list[Rejection]]:
-    catalogue = Catalogue(study.measures, study.protocol.timezone)
+    catalogue = Catalogue(study)
     rows: list[Row] = []
     refused: list[Rejection] = []
     reads: list[tuple[list[Row], list[Rejection]]] = [
@@ -114,29 +117,51 @@ def _findings(screened: Screened, study: Study) -> tuple[list[Row], list[Rejecti
     return rows, refused
 
 
+def _made_from(screened: Screened) -> dict[str, str]:
+    """The questionnaire response each Observation says it is derived from; none where it names several."""
+    found = {
+        one.ref: [f"QuestionnaireResponse/{name}" for ref in one.derived_from if (name := _response_in(ref))]
+        for one in _typed(screened, fhir.Observation)
+        if one.derived_from
+    }
+    return {ref: responses[0] for ref, responses in found.items() if len(responses) == 1}
+
+
+def _response_in(reference: fhir.Reference) -> str:
+    return fhir.id_in(reference, "QuestionnaireResponse")
+
+
 def _once(rows: list[Row], study: Study) -> tuple[list[Row], list[Rejection]]:
     """Each value of a moment once: a repeat under another id is refused, and so are two values of one moment.
 
-    Values that carry only a day are left to the visit rule, and so are items of a questionnaire.
+    Of two values of one moment an amended or corrected one stands, where it is the only one. Values that carry only a
+    day are left to the visit rule, and the items of a questionnaire response are not compared with another's.
     """
     kept: list[Row] = []
     refused: list[Rejection] = []
     moments: dict[tuple[Any, ...], list[Row]] = {}
-    outcomes = {measure.id for measure in study.measures.values() if measure.role == "outcome"}
     for row in rows:
-        is_item = row["item"] and row["measure"] in outcomes
-        if row["taken_at"] is None or is_item:
+        if row["taken_at"] is None or row["source_ref"].startswith("QuestionnaireResponse/"):
             kept.append(row)
         else:
-            moments.setdefault((row["subject_id"], row["measure"], row["taken_at"]), []).append(row)
+            item = row["item"] if row["item"] in study.measures[row["measure"]].form_ids else ""
+            moments.setdefault((row["subject_id"], row["measure"], item, row["taken_at"]), []).append(row)
     for same in moments.values():
-        first, *others = sorted(same, key=lambda row: row["source_ref"])
-        if any(other["value"] != first["value"] for other in others):
-            refused.extend(Rejection(row["source_ref"], "two-values", "of one moment") for row in same)
-            continue
-        kept.append(first)
-        refused.extend(Rejection(other["source_ref"], "same-value-twice") for other in others)
+        own_kept, own_refused = _one_of(sorted(same, key=lambda row: str(row["source_ref"])))
+        kept.extend(own_kept)
+        refused.extend(own_refused)
     return kept, refused
+
+
+def _one_of(same: list[Row]) -> tuple[list[Row], list[Rejection]]:
+    """What stands of the values of one moment."""
+    amended = [row for row in same if row["status"] in _AMENDED]
+    is_settled = len({row["value"] for row in same}) > 1 and len({row["value"] for row in amended}) == 1
+    left = [row for row in same if not is_settled or row["value"] == amended[0]["value"]]
+    refused = [Rejection(row["source_ref"], "amended-elsewhere") for row in same if row not in left]
+    if len({row["value"] for row in left}) > 1:
+        return [], [Rejection(row["source_ref"], "two-values", "of one moment") for row in same]
+    return left[:1], [*refused, *(Rejection(row["source_ref"], "same-value-twice") for row in left[1:])]
 
 
 def _weights(rows: Iterable[Row], study: Study) -> dict[str, Weights]:

@@ -224,7 +224,7 @@ def _scores(person: Person, scores: list[Score], setting: Setting) -> Iterator[L
         if measure is None:
             continue
         fact = Value(score.measure, score.at, score.value, score.visit)
-        if measure.questionnaires and person.style.has_items:
+        if measure.score.method == "sum" and person.style.has_items:
             items = answered(person, score, measure)
             form = measure.questionnaires[0].questionnaire
             made = fhir.questionnaire_response(entry(person, f"{measure.id}-{score.visit}", score.at), form, items)
@@ -247,7 +247,7 @@ def score_code(measure: Measure, style: Style) -> Json:
 
 def score_value(measure: Measure, score: Score) -> Json:
     """The value as an answer, a whole number, or a quantity with one of the units sites use for scores."""
-    if measure.answers and not measure.questionnaires:
+    if measure.sources[0].read == "answer":
         return {"valueCodeableConcept": answer_of(measure, score.value)}
     place = score.at.toordinal() + score.at.minute
     if score.value.is_integer() and place % WHOLE_NUMBER_EVERY == 0:
