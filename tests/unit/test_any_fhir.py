@@ -162,7 +162,7 @@ def account_for(found: list[dict[str, Any]], *, is_treated: bool) -> Tables:
     numbered = [one | {"id": f"n{place}"} for place, one in enumerate(found)]
     known = [PERSON, *([DIAGNOSIS, DOSE] if is_treated else []), *numbered]
     lines = [(one["resourceType"], json.dumps(one).encode()) for one in known]
-    screened = screen(lines, {"p1": "p1"}, as_of=AS_OF, timezone=STUDY.protocol.timezone, verdicts=Forgetful())
+    screened = screen(lines, {"p1": "p1"}, as_of=AS_OF, study=STUDY, verdicts=Forgetful())
     rows = tabulate(screened, STUDY)
     scored = score(rows, {"p1": None}, STUDY, as_of=AS_OF)
     own = context(rows, scored.subjects, STUDY)
