@@ -7,7 +7,7 @@ closed list, and nothing here reads a file: ``study.py`` does.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -50,6 +50,7 @@ Domain = Literal[
     "treatment burden",
     "composite",
     "vital sign",
+    "side effect",
     "laboratory",
     "body",
 ]
@@ -420,13 +421,31 @@ class Exposure(Definition):
     drug_codelist: str = "ketamine"
     excluded_drug_codelist: str = "esketamine"
     route_codelist: str = "routes"
+    strength_codelist: str = "ketamine_strengths"  # strengths of products whose record states none: "50 mg/mL"
+    muscle_codelist: str = "muscles"
     route: Literal["im"] = "im"
+    muscle_means_intramuscular: bool = False  # a muscle without a route is flagged; true: also taken as a route
     session_gap_hours: float = Field(default=4, gt=0)
     series_gap_days: int = Field(default=28, ge=1)
     weight_measure: Identifier = "body_weight"
     weight_max_age_days: int = Field(default=90, ge=1)
     hydrochloride_per_base: float = 1.1533
+    hydrochloride_mass: Literal["base", "salt"] = "base"  # what a dose in mg of "ketamine hydrochloride" weighs
     dose_range_mg: tuple[float, float] = (1, 500)
+
+
+class ContextPlan(Definition):
+    """What is known of people beside their scores, and who counts as refractory. The rule is an example until replaced."""
+
+    site_codelist: str = "crps_limbs"
+    feature_codelist: str = "budapest"
+    medicine_codelist: str = "co_treatments"
+    procedure_codelist: str = "procedures"
+    refractory_classes: int = Field(default=3, ge=1)  # this many classes tried before the first dose
+    refractory_weeks: float = Field(default=6, ge=0)  # each for so long, but for what is done once
+    done_once: tuple[str, ...] = ()
+    not_counted: tuple[str, ...] = ()
+    state: State = "example"
 
 
 class BaselineRule(Definition):
@@ -465,6 +484,23 @@ class OutcomePlan(Definition):
     responder_percents: tuple[int, ...] = (30, 50)
 
 
+class SafetySignal(Definition):
+    """An answer that goes to a safety review whenever it lies above a value; never seen only inside a total."""
+
+    category: str
+    measure: Identifier
+    item: str = ""
+    above: float = 0
+
+
+class Cut(NamedTuple):
+    """Sessions are counted whose highest or lowest reading of a measure lies beyond a value."""
+
+    statistic: str  # "at_least" or "above" for the highest, "below" or "at_most" for the lowest
+    measure: str
+    value: float
+
+
 class SafetyPlan(Definition):
     """What is watched around a session, and from which value on it is counted. Cut-offs are [unconfirmed]."""
 
@@ -476,8 +512,50 @@ class SafetyPlan(Definition):
     liver: tuple[Identifier, ...]
     systolic_at_least: float = 160
     diastolic_at_least: float = 100
+    systolic_rise_percent: float = 30
     oxygen_below: float = 90
+    oxygen_low: float = 94
+    dissociation: Identifier | None = None
+    dissociation_above: float = 4
+    sedation: Identifier | None = None
+    sedation_at_most: float = 3
     liver_multiple_of_upper_normal: float = 3
+    liver_grades: tuple[float, ...] = (1, 3, 5, 20)  # grade n: above the nth multiple of the upper limit of normal
+    bilirubin: Identifier | None = None
+    alkaline_phosphatase: Identifier | None = None
+    bilirubin_multiple: float = 2  # Hy's law, with the multiple above for ALT or AST ...
+    alkaline_phosphatase_at_most: float = 2  # ... and no rise of ALP beyond this multiple
+    signals: tuple[SafetySignal, ...] = ()
+    event_codelist: str = "adverse_events"
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """What is watched around sessions."""
+        own = (self.systolic, self.diastolic, self.oxygen_saturation, self.dissociation, self.sedation)
+        return tuple(name for name in own if name)
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Every cut, in the order of the report."""
+        found = (
+            Cut("at_least", self.systolic, self.systolic_at_least),
+            Cut("at_least", self.diastolic, self.diastolic_at_least),
+            Cut("below", self.oxygen_saturation, self.oxygen_below),
+            Cut("below", self.oxygen_saturation, self.oxygen_low),
+            Cut("above", self.dissociation or "", self.dissociation_above),
+            Cut("at_most", self.sedation or "", self.sedation_at_most),
+        )
+        return tuple(cut for cut in found if cut.measure)
+
+    @model_validator(mode="after")
+    def _cuts_fit(self) -> Self:
+        if list(self.liver_grades) != sorted(set(self.liver_grades)):
+            raise ValueError("liver_grades: the multiples must rise")
+        if self.liver_multiple_of_upper_normal not in self.liver_grades:
+            raise ValueError("liver_multiple_of_upper_normal: it must be one of liver_grades, so that the counts agree")
+        if self.oxygen_low <= self.oxygen_below:
+            raise ValueError("oxygen_low: it must lie above oxygen_below")
+        return self
 
 
 class Disclosure(Definition):
@@ -500,6 +578,7 @@ class Protocol(Definition):
     enrolment: Enrolment
     pull: Pull
     exposure: Exposure
+    context: ContextPlan = ContextPlan()
     baseline: BaselineRule
     visits: tuple[Visit, ...]
     outcomes: OutcomePlan

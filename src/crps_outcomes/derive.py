@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from crps_outcomes import resources as fhir
+from crps_outcomes.context import context
 from crps_outcomes.enrolment import SELECTOR_TYPES, enrol
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.provenance import code_digest
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.validation import Verdicts
 
-PARTS = ("subjects", "doses", "observations", "events", "outcomes", "rejections")
+PARTS = (
+    "subjects", "doses", "observations", "events", "findings", "context", "treatments", "intercurrent", "outcomes",
+    "rejections",
+)  # fmt: skip
 _SUBJECTS_PER_PARTITION = 100
 _NOT_ROWS = {"Patient", "Medication"}  # read to understand the others; they give no row of their own
 
@@ -90,12 +94,17 @@ def partition_tables(plan: Plan, number: int, verdicts: Verdicts) -> dict[str, p
     screened = screen(lines, records, as_of=plan.as_of, study=study, verdicts=verdicts)
     rows = tabulate(screened, study)
     scored = score(rows, own, study, as_of=plan.as_of)
+    known = context(rows, scored.subjects, study)
     rejections = (*screened.rejections, *rows.rejections, *scored.rejections)
     frames = {
         "subjects": scored.subjects,
         "doses": rows.doses,
         "observations": rows.observations,
         "events": rows.events,
+        "findings": rows.findings,
+        "context": known.context,
+        "treatments": known.treatments,
+        "intercurrent": known.intercurrent,
         "outcomes": scored.outcomes,
         "rejections": rejection_table(rejections),
     }
@@ -157,7 +166,9 @@ def _account_for_all(
     rejections: Sequence[Rejection],
 ) -> None:
     """Accepted + rejected = received: nothing is dropped in silence, and nothing counts twice."""
-    used = {ref for name in ("doses", "observations", "events") for ref in frames[name]["source_ref"]} | diagnosed_in
+    used = {
+        ref for name in ("doses", "observations", "events", "findings") for ref in frames[name]["source_ref"]
+    } | diagnosed_in
     refused = {one.resource_ref for one in rejections if one.resource_ref.split("/")[0] not in _NOT_ROWS}
     counted = sum(name not in _NOT_ROWS for name, _ in lines)
     if counted != len(used | refused):

@@ -2,7 +2,8 @@
 
 Rules and variants: mg as is; mg/kg times the latest weight before the dose; mL times the strength of the Medication;
 strengths stated as hydrochloride divided by 1.1533 (10, 50 and 100 mg of base are 11.53, 57.67 and 115.33 mg of
-hydrochloride: Ketalar prescribing information). Racemic ketamine and esketamine are never pooled.
+hydrochloride: Ketalar prescribing information); an infusion is its rate times its time. Racemic ketamine and esketamine
+are never pooled, and routes are kept apart.
 """
 
 from __future__ import annotations
@@ -27,11 +28,29 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
 
 Row = dict[str, Any]
-_KETAMINE = re.compile(r"(?<![\w(+)-])ketamine\b", re.IGNORECASE)  # not esketamine, S-ketamine or S(+)-ketamine
-_ESKETAMINE = re.compile(r"\besketamine\b|\bS\s*(?:\(\+\))?\s*-\s*ketamine\b", re.IGNORECASE)
-_MUSCLE = re.compile(r"\b(?:deltoid|gluteus|gluteal|vastus|ventrogluteal|muscle)\b", re.IGNORECASE)
-_TEXT_ROUTES = {"im": "im", "intramuscular": "im", "iv": "iv", "intravenous": "iv", "sc": "sc", "subcutaneous": "sc"}
+_KETAMINE = re.compile(r"\bketamine\b", re.IGNORECASE)
+_RACEMIC = re.compile(r"\brac(?:emic)?\b|±|\bR\s*[,/]\s*S\b|\bS\s*[,/]\s*R\b|RS-", re.IGNORECASE)
+#: One of the two forms of the molecule: esketamine, arketamine, S-ketamine, (S)-ketamine, S(+)-ketamine, S ketamine.
+_ONE_FORM = re.compile(
+    r"\b(?:es|ar|dex)ketamine\b|(?<![\w'’])\(?[SR]\)?[\s()+\-–−]*ketamine\b", re.IGNORECASE
+)  # fmt: skip
+_MUSCLE = re.compile(r"\b(?:deltoid|gluteus|gluteal|vastus|ventrogluteal|dorsogluteal|muscle)\b", re.IGNORECASE)
+_HYDROCHLORIDE = re.compile(r"\bhydrochloride\b|\bHCl\b", re.IGNORECASE)
+_TEXT_ROUTES = {
+    "im": re.compile(r"\bi\.?m\b|\bintramuscular(?:ly)?\b", re.IGNORECASE),
+    "iv": re.compile(r"\bi\.?v\b|\bintravenous(?:ly)?\b", re.IGNORECASE),
+    "sc": re.compile(r"\bs\.?c\b|\bsubcut(?:aneous(?:ly)?)?\b", re.IGNORECASE),
+    "nasal": re.compile(r"\b(?:intra)?nasal(?:ly)?\b", re.IGNORECASE),
+    "oral": re.compile(r"\boral(?:ly)?\b|\bby mouth\b|\bp\.?o\b", re.IGNORECASE),
+}
+_KNOWN_ROUTES = frozenset(_TEXT_ROUTES)
 _LABEL_BASE_MG_PER_ML = (10.0, 50.0, 100.0)
+_STRENGTH_WORDS = re.compile(r"(\d+(?:\.\d+)?) mg/mL")
+#: Rates of infusion: unit -> what makes it mg (or mg/kg) per hour, and whether it is per kilogram.
+_RATES = {
+    "mg/h": (1, False), "mg/min": (60, False), "ug/min": (0.06, False), "ug/h": (0.001, False),
+    "mg/kg/h": (1, True), "mg/kg/min": (60, True), "ug/kg/min": (0.06, True), "ug/kg/h": (0.001, True),
+}  # fmt: skip
 _LARGE_WEIGHT_JUMP = 0.20
 
 
@@ -73,7 +92,7 @@ class Pharmacy:
 
 def read_administration(given: fhir.MedicationAdministration, pharmacy: Pharmacy, weights: Weights) -> Row | Rejection:
     """One DOSES row without session and series, or the rule that refused the administration."""
-    medication = _medication(given, pharmacy)
+    medication = medication_of(given, pharmacy)
     if medication is None:
         return Rejection(given.ref, "medication-missing")
     if rule := _substance(medication, pharmacy.study):
@@ -82,10 +101,13 @@ def read_administration(given: fhir.MedicationAdministration, pharmacy: Pharmacy
     if when.on is None:
         return Rejection(given.ref, "date-too-coarse" if written_date(given) else "date-missing")
     weight, flags = _weight(weights, when.on, pharmacy.study)
-    dose = read_dose(given.dosage.dose, medication, weight, pharmacy.study)
-    if dose.rule:
-        return Rejection(given.ref, dose.rule)
+    dose = _dose_of(given, Dosing(medication, weight, pharmacy.study))
+    route, route_flags = read_route(given.dosage, pharmacy.study)
+    rule = dose.rule or _implausible(dose, route, pharmacy.study)
+    if rule:
+        return Rejection(given.ref, rule)
     when_flags = ("date only",) if when.at is None else ()
+    drug_flags = () if _is_coded(medication, pharmacy.study) else ("drug found by its words",)
     return {
         "source_ref": given.ref,
         "subject_id": subject_id(given),
@@ -93,68 +115,97 @@ def read_administration(given: fhir.MedicationAdministration, pharmacy: Pharmacy
         "given_on": when.on,
         "session": None,
         "series": None,
-        **_amount_and_route(given, dose, weight, (*flags, *when_flags), pharmacy.study),
-    }
-
-
-def _amount_and_route(
-    given: fhir.MedicationAdministration, dose: Dose, weight: float | None, flags: tuple[str, ...], study: Study
-) -> Row:
-    route, route_flags = read_route(given.dosage, study)
-    per_kg = dose.mg_per_kg if dose.mg_per_kg is not None else dose.mg / weight if dose.mg and weight else None
-    return {
         "route": route,
-        "dose_mg": dose.mg,
-        "mg_per_kg": per_kg,
-        "weight_kg": weight,
-        "dose_basis": dose.basis,
-        "flags": "; ".join((*dose.flags, *route_flags, *flags)),
+        **_amount(dose, weight),
+        "flags": "; ".join((*dose.flags, *route_flags, *flags, *when_flags, *drug_flags)),
     }
+
+
+def _amount(dose: Dose, weight: float | None) -> Row:
+    per_kg = dose.mg_per_kg if dose.mg_per_kg is not None else dose.mg / weight if dose.mg and weight else None
+    return {"dose_mg": dose.mg, "mg_per_kg": per_kg, "weight_kg": weight, "dose_basis": dose.basis}
+
+
+def _implausible(dose: Dose, route: str, study: Study) -> str:
+    """The range is one of the protocol's own route: an infusion of days holds more, and is reported apart."""
+    if route != study.protocol.exposure.route and route in _KNOWN_ROUTES:
+        return "" if dose.mg is None or dose.mg > 0 else "dose-out-of-range"
+    low, high = study.protocol.exposure.dose_range_mg
+    return "" if dose.mg is None or low <= dose.mg <= high else "dose-out-of-range"
 
 
 # --- the drug -----------------------------------------------------------------------------------------------------
 
 
-def _medication(given: fhir.MedicationAdministration, pharmacy: Pharmacy) -> fhir.Medication | None:
-    """The Medication an administration names: inline, contained or referenced; None when it cannot be found."""
+Medicated = fhir.MedicationAdministration | fhir.MedicationRequest | fhir.MedicationStatement
+
+
+def medication_of(given: Medicated, pharmacy: Pharmacy) -> fhir.Medication | None:
+    """The Medication a resource names: inline, contained or referenced; None when it cannot be found."""
     if given.medication_codeable_concept is not None:
         return fhir.Medication(code=given.medication_codeable_concept)
     reference = given.medication_reference or fhir.Reference()
     if reference.reference.startswith("#"):
-        inner = (one for one in given.contained if one.get("id") == reference.reference[1:])
+        wanted = ("Medication", reference.reference[1:])
+        inner = (one for one in given.contained if (one.get("resourceType"), one.get("id")) == wanted)
         return next((msgspec.convert(one, fhir.Medication) for one in inner), None)
     return pharmacy.medications.get(fhir.id_in(reference, "Medication"))
 
 
+def is_ketamine(medication: fhir.Medication, study: Study) -> bool:
+    """Whether the drug is ketamine in any form."""
+    return _substance(medication, study) != "not-ketamine"
+
+
 def _substance(medication: fhir.Medication, study: Study) -> str:
-    """The rule that refuses this drug, or "" for racemic ketamine. A code decides before a text."""
-    rules = study.protocol.exposure
-    concepts = [medication.code, *(part.item_codeable_concept for part in medication.ingredient)]
-    codes = [(coding.system, coding.code) for concept in concepts for coding in concept.coding]
-    texts = " | ".join(text for concept in concepts for text in (concept.text, *(c.display for c in concept.coding)))
-    if any(study.group_of(rules.excluded_drug_codelist, *code) for code in codes) or _ESKETAMINE.search(texts):
+    """The rule that refuses this drug, or "" for racemic ketamine. Words that name one form of it refuse any code."""
+    rules, texts = study.protocol.exposure, _words(medication)
+    excluded = any(study.group_of(rules.excluded_drug_codelist, *code) for code in _codes(medication))
+    if excluded or (_ONE_FORM.search(texts) and not _RACEMIC.search(texts)):
         return "not-racemic-ketamine"
-    known = any(study.group_of(rules.drug_codelist, *code) for code in codes)
-    return "" if known or _KETAMINE.search(texts) else "not-ketamine"
+    return "" if _is_coded(medication, study) or _KETAMINE.search(texts) else "not-ketamine"
+
+
+def _is_coded(medication: fhir.Medication, study: Study) -> bool:
+    rules = study.protocol.exposure
+    lists = (rules.drug_codelist, rules.strength_codelist)
+    return any(study.group_of(listing, *code) for listing in lists for code in _codes(medication))
+
+
+def _concepts(medication: fhir.Medication) -> list[fhir.CodeableConcept]:
+    return [medication.code, *(part.item_codeable_concept for part in medication.ingredient)]
+
+
+def _codes(medication: fhir.Medication) -> list[tuple[str, str]]:
+    return [(coding.system, coding.code) for concept in _concepts(medication) for coding in concept.coding]
+
+
+def _words(medication: fhir.Medication) -> str:
+    return " | ".join(said(concept) for concept in _concepts(medication))
+
+
+def said(concept: fhir.CodeableConcept) -> str:
+    """Everything a concept says in words."""
+    return " | ".join(text for text in (concept.text, *(coding.display for coding in concept.coding)) if text)
 
 
 # --- the dose -----------------------------------------------------------------------------------------------------
 
 
-def read_dose(
-    quantity: fhir.Quantity | None, medication: fhir.Medication, weight_kg: float | None, study: Study
-) -> Dose:
+def _dose_of(given: fhir.MedicationAdministration, dosing: Dosing) -> Dose:
+    """The dose stated, or the rate times the time it ran."""
+    rated = given.dosage.dose is None and (given.dosage.rate_quantity or given.dosage.rate_ratio)
+    return _from_rate(given, dosing) if rated else read_dose(given.dosage.dose, dosing)
+
+
+def read_dose(quantity: fhir.Quantity | None, dosing: Dosing) -> Dose:
     """The dose in mg of base. A number without a unit, or a unit that is not mass, mass/kg or volume, is refused."""
     if quantity is None or quantity.value is None:
         return Dose(rule="dose-missing")
-    read = next((read for target, read in _DOSE_KINDS.items() if _is(unit_of(quantity), target)), None)
-    if read is None:
-        return Dose(rule="dose-unit-unknown")
-    dose = read(quantity, Dosing(medication, weight_kg, study))
-    low, high = study.protocol.exposure.dose_range_mg
-    if dose.mg is not None and not low <= dose.mg <= high:
-        return Dose(rule="dose-out-of-range")
-    return dose
+    if quantity.comparator:
+        return Dose(rule="value-not-exact")
+    read = next((read for target, read in _DOSE_KINDS.items() if _is(_unit(quantity), target)), None)
+    return read(quantity, dosing) if read else Dose(rule="dose-unit-unknown")
 
 
 @dataclass(frozen=True)
@@ -165,6 +216,19 @@ class Dosing:
     weight_kg: float | None
     study: Study
 
+    @property
+    def names_salt(self) -> bool:
+        return bool(_HYDROCHLORIDE.search(_words(self.medication)))
+
+    def base(self, mg: float) -> float:
+        """The ketamine base in an amount of hydrochloride."""
+        return mg / self.study.protocol.exposure.hydrochloride_per_base
+
+
+def _unit(quantity: fhir.Quantity) -> str:
+    """The unit in UCUM's spelling; micrograms are often written mcg inside a longer unit too."""
+    return unit_of(quantity).replace("mcg", "ug")
+
 
 def _is(unit: str, target: str) -> bool:
     if unit == target or "/" in unit or "/" in target:  # UCUM would also turn "%" into mg/kg: only true spellings
@@ -172,9 +236,15 @@ def _is(unit: str, target: str) -> bool:
     return factor(unit, target) is not None
 
 
-def _from_mass(quantity: fhir.Quantity, dosing: Dosing) -> Dose:  # noqa: ARG001 - one signature for all kinds
-    unit = unit_of(quantity)
-    return Dose(_in(quantity, "mg"), "mg" if unit == "mg" else f"{unit} to mg")
+def _from_mass(quantity: fhir.Quantity, dosing: Dosing) -> Dose:
+    """A mass of "ketamine hydrochloride" is base, as on the label, unless the protocol says that the site weighs salt."""
+    unit, mg = _unit(quantity), _in(quantity, "mg")
+    basis = "mg" if unit == "mg" else f"{unit} to mg"
+    if not dosing.names_salt:
+        return Dose(mg, basis)
+    if dosing.study.protocol.exposure.hydrochloride_mass == "salt":
+        return Dose(dosing.base(mg), f"{basis}, hydrochloride to base", ("hydrochloride converted",))
+    return Dose(mg, basis, ("mg of hydrochloride read as base",))
 
 
 def _from_weight(quantity: fhir.Quantity, dosing: Dosing) -> Dose:
@@ -185,21 +255,64 @@ def _from_weight(quantity: fhir.Quantity, dosing: Dosing) -> Dose:
 
 
 def _from_volume(quantity: fhir.Quantity, dosing: Dosing) -> Dose:
-    strengths = [
-        (part, strength)
-        for part in dosing.medication.ingredient
-        if part.strength is not None and (strength := mg_per_ml(part.strength)) is not None
-    ]
+    strengths = _strengths(dosing)
     if len(strengths) != 1:
         return Dose(rule="dose-volume-without-strength")
-    part, strength = strengths[0]
-    mg, concept = _in(quantity, "mL") * strength, part.item_codeable_concept
-    salt = "hydrochloride" in " ".join((concept.text, *(c.display for c in concept.coding))).casefold()
-    if salt and strength not in _LABEL_BASE_MG_PER_ML:
-        base = mg / dosing.study.protocol.exposure.hydrochloride_per_base
-        return Dose(base, "mL x strength, hydrochloride to base", ("hydrochloride converted",))
+    strength = strengths[0]
+    mg = _in(quantity, "mL") * strength
+    if dosing.names_salt and strength not in _LABEL_BASE_MG_PER_ML:
+        return Dose(dosing.base(mg), "mL x strength, hydrochloride to base", ("hydrochloride converted",))
     # The labels of ketamine hydrochloride state base: 10, 50 or 100 mg/mL.
-    return Dose(mg, "mL x strength", ("strength read as base",) if salt else ())
+    return Dose(mg, "mL x strength", ("strength read as base",) if dosing.names_salt else ())
+
+
+def _strengths(dosing: Dosing) -> list[float]:
+    """Strengths in mg/mL: of the ketamine in the Medication, else the one a site's list gives for its code."""
+    medication, study = dosing.medication, dosing.study
+    parts = [part for part in medication.ingredient if part.strength is not None]
+    if len(parts) > 1:  # a mixture: only the ketamine in it counts
+        parts = [part for part in parts if is_ketamine(fhir.Medication(code=part.item_codeable_concept), study)]
+    stated = [strength for part in parts if part.strength and (strength := mg_per_ml(part.strength)) is not None]
+    groups = {study.group_of(study.protocol.exposure.strength_codelist, *code) for code in _codes(medication)}
+    listed = {float(found[1]) for group in groups if group and (found := _STRENGTH_WORDS.fullmatch(group))}
+    return stated or sorted(listed)
+
+
+def _from_rate(given: fhir.MedicationAdministration, dosing: Dosing) -> Dose:
+    """An infusion: rate times the time between start and end, both of which must be instants."""
+    per_hour = _per_hour(given.dosage)
+    zone = dosing.study.protocol.timezone
+    start, end = (moment(text, zone).at for text in (given.effective_period.start, given.effective_period.end))
+    if per_hour is None:
+        return Dose(rule="dose-unit-unknown")
+    if start is None or end is None or end <= start:
+        return Dose(rule="dose-missing")
+    amount, is_per_kg = per_hour
+    total = amount * (end - start).total_seconds() / 3600
+    if not is_per_kg:
+        return Dose(total, "rate x time")
+    if dosing.weight_kg is None:
+        return Dose(rule="dose-weight-missing")
+    return Dose(total * dosing.weight_kg, "rate x time x weight", mg_per_kg=total)
+
+
+def _per_hour(dosage: fhir.Dosage) -> tuple[float, bool] | None:
+    """mg, or mg/kg, per hour and which of the two; None for a rate in other units."""
+    rate = dosage.rate_quantity
+    if dosage.rate_ratio is not None:
+        rate = _as_quantity(dosage.rate_ratio)
+    if rate is None or rate.value is None or rate.comparator or _unit(rate) not in _RATES:
+        return None
+    times, is_per_kg = _RATES[_unit(rate)]
+    return rate.value * times, is_per_kg
+
+
+def _as_quantity(ratio: fhir.Ratio) -> fhir.Quantity | None:
+    """A ratio such as 25 mg in 1 h as the quantity 25 mg/h."""
+    top, bottom = ratio.numerator, ratio.denominator
+    if top is None or bottom is None or top.value is None or not bottom.value:
+        return None
+    return fhir.Quantity(value=top.value / bottom.value, code=f"{_unit(top)}/{_unit(bottom)}")
 
 
 _DOSE_KINDS: dict[str, Callable[[fhir.Quantity, Dosing], Dose]] = {
@@ -210,7 +323,7 @@ _DOSE_KINDS: dict[str, Callable[[fhir.Quantity, Dosing], Dose]] = {
 
 
 def _in(quantity: fhir.Quantity, target: str) -> float:
-    return (quantity.value or 0) * (factor(unit_of(quantity), target) or 0)
+    return (quantity.value or 0) * (factor(_unit(quantity), target) or 0)
 
 
 def mg_per_ml(strength: fhir.Ratio) -> float | None:
@@ -218,7 +331,7 @@ def mg_per_ml(strength: fhir.Ratio) -> float | None:
     top, bottom = strength.numerator, strength.denominator
     if top is None or bottom is None or top.value is None or not bottom.value:
         return None
-    mass, volume = factor(unit_of(top), "mg"), factor(unit_of(bottom), "mL")
+    mass, volume = factor(_unit(top), "mg"), factor(_unit(bottom), "mL")
     return None if mass is None or volume is None else top.value * mass / (bottom.value * volume)
 
 
@@ -236,20 +349,31 @@ def _weight(weights: Weights, day: date, study: Study) -> tuple[float | None, tu
 
 
 def read_route(dosage: fhir.Dosage, study: Study) -> tuple[str, tuple[str, ...]]:
-    """The route and its flags. A muscle as site is flagged, never taken for a route."""
-    rules = study.protocol.exposure
+    """The route and its flags. A muscle is flagged, and taken for a route only where the protocol says so."""
+    rules, words = study.protocol.exposure, said(dosage.route)
     groups = {study.group_of(rules.route_codelist, coding.system, coding.code) for coding in dosage.route.coding}
-    texts = {dosage.route.text.strip().casefold(), *(c.display.strip().casefold() for c in dosage.route.coding)}
-    groups |= {
-        _TEXT_ROUTES[text.removesuffix(" route")] for text in texts if text.removesuffix(" route") in _TEXT_ROUTES
-    }
     groups.discard(None)
+    if not groups:  # a code decides before words
+        groups = {route for route, pattern in _TEXT_ROUTES.items() if pattern.search(words)}
     if len(groups) == 1:
         return groups.pop() or "other", ()
-    if groups or dosage.route.coding or dosage.route.text:
-        return "other", ("route not recognised",)
-    site = " ".join((dosage.site.text, *(coding.display for coding in dosage.site.coding)))
-    return "not recorded", ("route not recorded", *(("site is a muscle",) if _MUSCLE.search(site) else ()))
+    if groups or dosage.route.coding or words:
+        return _inferred("other", ("route not recognised",), "body site recorded as route", dosage.route, study)
+    return _inferred("not recorded", ("route not recorded",), "site is a muscle", dosage.site, study)
+
+
+def _inferred(
+    route: str, flags: tuple[str, ...], muscle_flag: str, where: fhir.CodeableConcept, study: Study
+) -> tuple[str, tuple[str, ...]]:
+    rules = study.protocol.exposure
+    is_muscle = _MUSCLE.search(said(where)) or any(
+        study.group_of(rules.muscle_codelist, coding.system, coding.code) for coding in where.coding
+    )
+    if not is_muscle:
+        return route, flags
+    if rules.muscle_means_intramuscular:
+        return "im", (*flags, muscle_flag, "route taken from the muscle")
+    return route, (*flags, muscle_flag)
 
 
 # --- sessions and series --------------------------------------------------------------------------------------------

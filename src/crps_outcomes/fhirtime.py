@@ -9,6 +9,8 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 _LENGTH_OF_A_DAY = len("2026-01-31")
+#: Years the tables can hold; "0001-01-01" and "9999-12-31" stand for "always" in records and name no day.
+_YEARS = range(1700, 2262)
 _MONTH_OR_YEAR = re.compile(r"\d{4}(-\d{2})?", re.ASCII)
 
 
@@ -31,9 +33,9 @@ def moment(text: str, timezone: str) -> Moment:
 
     The day is the one the source wrote (its first ten characters), since that is the day the patient lived through.
     Only a time in UTC ("Z") says nothing about the local day and is converted to ``timezone``.
-    A text that is no FHIR date names nothing.
+    A text that is no FHIR date names nothing, nor does a year outside 1700 to 2261.
     """
-    if len(text) < _LENGTH_OF_A_DAY:
+    if len(text) < _LENGTH_OF_A_DAY or not text[:4].isdecimal() or int(text[:4]) not in _YEARS:
         return NOTHING
     try:
         if len(text) == _LENGTH_OF_A_DAY:

@@ -48,7 +48,7 @@ RULES: dict[str, tuple[str, str]] = {
     "date-too-coarse": ("tabulate", "a month or year where a day is needed"),
     "amended-elsewhere": ("tabulate", "an amended record of the same moment stands in its place"),
     "same-value-twice": ("tabulate", "the same value of the same moment under another id"),
-    "medication-missing": ("tabulate", "an administration of a Medication the source does not hold"),
+    "medication-missing": ("tabulate", "it names a Medication the source does not hold"),
     "not-ketamine": ("tabulate", "an administration of another drug"),
     "not-racemic-ketamine": ("tabulate", "esketamine: never pooled with racemic ketamine"),
     "dose-missing": ("tabulate", "an administration without a dose"),
@@ -56,7 +56,9 @@ RULES: dict[str, tuple[str, str]] = {
     "dose-volume-without-strength": ("tabulate", "a volume whose strength nobody states"),
     "dose-weight-missing": ("tabulate", "a dose per kilogram without a weight in the time allowed"),
     "dose-out-of-range": ("tabulate", "a dose outside the range the protocol declares"),
-    "not-crps-diagnosis": ("tabulate", "a diagnosis other than CRPS"),
+    "not-crps-diagnosis": ("tabulate", "a diagnosis other than CRPS, and no listed harm"),
+    "no-evidence-of-exposure": ("tabulate", "an order or statement of ketamine: no evidence that it was given"),
+    "only-planned": ("tabulate", "a request that is only proposed, or not to be carried out"),
     "not-a-treatment-of-interest": ("tabulate", "a treatment no codelist of the study names"),
 }
 

@@ -88,6 +88,8 @@ class Patient(Resource, frozen=True):
     gender: str = ""
     birth_date: str = ""
     link: tuple[PatientLink, ...] = ()
+    deceased_boolean: bool = False
+    deceased_date_time: str = ""
 
 
 class GroupMember(Element, frozen=True):
@@ -142,13 +144,20 @@ class Consent(Resource, frozen=True):
     provision: Provision = Provision()
 
 
+class Evidence(Element, frozen=True):
+    code: tuple[CodeableConcept, ...] = ()
+
+
 class Condition(Resource, frozen=True):
     clinical_status: CodeableConcept = CodeableConcept()
     verification_status: CodeableConcept = CodeableConcept()
     code: CodeableConcept = CodeableConcept()
+    body_site: tuple[CodeableConcept, ...] = ()
     subject: Reference = Reference()
     onset_date_time: str = ""
+    onset_period: Period = Period()
     recorded_date: str = ""
+    evidence: tuple[Evidence, ...] = ()
 
 
 class ReferenceRange(Element, frozen=True):
@@ -227,10 +236,13 @@ class Dosage(Element, frozen=True):
     site: CodeableConcept = CodeableConcept()
     route: CodeableConcept = CodeableConcept()
     dose: Quantity | None = None
+    rate_quantity: Quantity | None = None
+    rate_ratio: Ratio | None = None
 
 
 class MedicationAdministration(Resource, frozen=True):
     status: str = ""
+    status_reason: tuple[CodeableConcept, ...] = ()
     medication_codeable_concept: CodeableConcept | None = None
     medication_reference: Reference | None = None
     contained: tuple[dict[str, Any], ...] = ()
@@ -242,7 +254,12 @@ class MedicationAdministration(Resource, frozen=True):
 
 class MedicationRequest(Resource, frozen=True):
     status: str = ""
+    status_reason: CodeableConcept = CodeableConcept()
+    intent: str = ""
+    do_not_perform: bool = False
     medication_codeable_concept: CodeableConcept | None = None
+    medication_reference: Reference | None = None
+    contained: tuple[dict[str, Any], ...] = ()
     subject: Reference = Reference()
     authored_on: str = ""
 
@@ -250,9 +267,15 @@ class MedicationRequest(Resource, frozen=True):
 class MedicationStatement(Resource, frozen=True):
     status: str = ""
     medication_codeable_concept: CodeableConcept | None = None
+    medication_reference: Reference | None = None
+    contained: tuple[dict[str, Any], ...] = ()
     subject: Reference = Reference()
     effective_date_time: str = ""
     effective_period: Period = Period()
+
+
+class SuspectEntity(Element, frozen=True):
+    instance: Reference = Reference()
 
 
 class AdverseEvent(Resource, frozen=True):
@@ -260,6 +283,8 @@ class AdverseEvent(Resource, frozen=True):
     event: CodeableConcept = CodeableConcept()
     subject: Reference = Reference()
     date: str = ""
+    detected: str = ""
+    suspect_entity: tuple[SuspectEntity, ...] = ()
     seriousness: CodeableConcept = CodeableConcept()
     severity: CodeableConcept = CodeableConcept()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from crps_outcomes.resources import CodeableConcept
 
 Key = tuple[str, str]  # system and code
+#: The "system" of codelist rows whose code is a word to look for in texts, where no code of the record is listed.
+WORDS = "words"
 CARD = ("flows", "mappings", "templates", "reports")
 Model = TypeVar("Model", bound=Definition)
 
@@ -84,10 +87,24 @@ class Study:
         wanted = {plan.primary, plan.function, *plan.secondary, plan.global_change}
         return tuple(self.measures[name] for name in sorted(wanted))
 
+    def groups_said(self, codelist: str, text: str) -> frozenset[str]:
+        """The groups of the codelist's words (its rows of system "words") that the text says, whole words only."""
+        return frozenset(group for pattern, group in self._words_of(codelist) if pattern.search(text))
+
+    def _words_of(self, codelist: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+        return self._by_words.setdefault(codelist, tuple(
+            (re.compile(rf"\b{re.escape(row.code)}\b", re.IGNORECASE), row.group)
+            for row in self.codelists[codelist] if row.system == WORDS
+        ))  # fmt: skip
+
     def _groups(self, codelist: str) -> dict[tuple[str, str], str]:
         return self._by_code.setdefault(
             codelist, {(row.system, row.code): row.group for row in self.codelists[codelist]}
         )
+
+    @cached_property
+    def _by_words(self) -> dict[str, tuple[tuple[re.Pattern[str], str], ...]]:
+        return {}
 
     @cached_property
     def _by_code(self) -> dict[str, dict[tuple[str, str], str]]:
@@ -262,6 +279,11 @@ def _cross_check(study: Study) -> Iterator[str]:
         "safety.diastolic": (safety.diastolic,),
         "safety.oxygen_saturation": (safety.oxygen_saturation,),
         "safety.liver": safety.liver,
+        "safety.dissociation": (safety.dissociation,) if safety.dissociation else (),
+        "safety.sedation": (safety.sedation,) if safety.sedation else (),
+        "safety.bilirubin": (safety.bilirubin,) if safety.bilirubin else (),
+        "safety.alkaline_phosphatase": (safety.alkaline_phosphatase,) if safety.alkaline_phosphatase else (),
+        "safety.signals": tuple(signal.measure for signal in safety.signals),
         "exposure.weight_measure": (protocol.exposure.weight_measure,),
     }
     for key, names in wanted.items():
@@ -273,6 +295,13 @@ def _cross_check(study: Study) -> Iterator[str]:
         "exposure.drug_codelist": protocol.exposure.drug_codelist,
         "exposure.excluded_drug_codelist": protocol.exposure.excluded_drug_codelist,
         "exposure.route_codelist": protocol.exposure.route_codelist,
+        "context.site_codelist": protocol.context.site_codelist,
+        "context.feature_codelist": protocol.context.feature_codelist,
+        "context.medicine_codelist": protocol.context.medicine_codelist,
+        "context.procedure_codelist": protocol.context.procedure_codelist,
+        "safety.event_codelist": protocol.safety.event_codelist,
+        "exposure.strength_codelist": protocol.exposure.strength_codelist,
+        "exposure.muscle_codelist": protocol.exposure.muscle_codelist,
     }
     for key, name in lists.items():
         if name not in study.codelists:

@@ -67,7 +67,7 @@ SUBJECTS = _table(
     exclusion=_text(),  # the first step of the cohort flow this person does not pass, or ""
 )
 
-ROUTES = ("im", "iv", "sc", "other", "not recorded")
+ROUTES = ("im", "iv", "sc", "nasal", "oral", "other", "not recorded")
 
 #: One completed administration of racemic ketamine. Cousin of ADEX.
 DOSES = _table(
@@ -105,9 +105,9 @@ OBSERVATIONS = _table(
     derivation=_text(),  # "" as recorded; "lb to kg", "sum of 9 items", ...
 )
 
-EVENT_KINDS = ("adverse event", "co-treatment", "procedure")
+EVENT_KINDS = ("adverse event", "condition", "discontinuation", "co-treatment", "procedure")
 
-#: One adverse event, co-treatment or procedure. Cousin of ADAE.
+#: One adverse event, harm recorded as a diagnosis, stop of ketamine, co-treatment or procedure. Cousin of ADAE.
 EVENTS = _table(
     "EVENTS",
     ["source_ref"],
@@ -120,6 +120,70 @@ EVENTS = _table(
     severity=_text("mild", "moderate", "severe", "not recorded"),
     is_serious=_flag(nullable=True),
     session=_count(nullable=True),  # the IM session it began in, where it began on that session's day
+    category=_text(),  # the group of the codelist of harms its codes or words fall into, or ""
+    grade=_count(nullable=True),  # a CTCAE grade the source states; never worked out from severity
+    ended_on=_day(),
+    status=_text(),  # the source's own status of a treatment: "active", "stopped", ...
+)
+
+#: One recorded symptom, sign or criterion of CRPS. Key: source_ref and item.
+FINDINGS = _table(
+    "FINDINGS",
+    ["source_ref", "item"],
+    source_ref=_text(),
+    item=_text(),  # "" for the value itself, else the code of the component
+    subject_id=_text(),
+    feature=_text(),  # the group of the codelist: "symptom: sensory", "sign: motor", "criteria: clinical", ...
+    is_present=_flag(),
+    taken_at=_instant(),
+    taken_on=_day(),
+)
+
+#: One enrolled person: where the CRPS is, since when, how certain, and what had been tried before the first dose.
+CONTEXT = _table(
+    "CONTEXT",
+    ["subject_id"],
+    subject_id=_text(),
+    limb=_text("upper", "lower", "more than one", "other", "not recorded"),
+    side=_text("right", "left", "both", "not recorded"),
+    limb_match=_text("code", "words", ""),
+    years_since_onset=_number(),  # at the first dose; from a month as from its 15th, never from a year alone
+    onset_precision=_text("day", "month", "year", "not recorded"),
+    budapest=_text("research", "clinical", "not met", "not known"),  # the strictest criteria met, by the first dose
+    n_tried=_count(nullable=True),  # classes tried before the first dose by the protocol's rule
+    refractory=_text("yes", "no", "not known"),
+)
+
+#: Treated person x class of treatment: before, at and after the first dose.
+TREATMENTS = _table(
+    "TREATMENTS",
+    ["subject_id", "kind", "treatment"],
+    subject_id=_text(),
+    treatment=_text(),  # the group of the codelist
+    kind=_text("co-treatment", "procedure"),
+    first_on=_day(),
+    is_earlier=_flag(nullable=True),  # begun by the day of the first dose; missing where no record has a day
+    is_at_start=_flag(nullable=True),  # going on at the first dose; missing for procedures and unknown ends
+    weeks_before=_number(),  # at least so long on record before the first dose
+    is_tried=_flag(nullable=True),  # counts for the refractory rule
+    source_refs=_text(),
+)
+
+INTERCURRENT_KINDS = (
+    "treatment started", "treatment restarted", "treatment stopped", "procedure", "other ketamine route",
+    "further series", "death",
+)  # fmt: skip
+
+#: One thing that happened to a treated person after the day of the first dose and can change how scores are read.
+INTERCURRENT = _table(
+    "INTERCURRENT",
+    ["subject_id", "source_ref", "kind"],
+    subject_id=_text(),
+    kind=_text(*INTERCURRENT_KINDS),
+    term=_text(),  # class of treatment, route, or ""
+    happened_on=_day(),  # missing for a death without a date
+    study_day=pa.Column("Int64", nullable=True),  # 0 = day of the first IM dose
+    source_ref=_text(),
 )
 
 #: Treated subject x measure x visit, always complete: a value that is not there is a row that says why. Cousin of BDS.
@@ -246,6 +310,10 @@ class Tables:
     outcomes: pd.DataFrame
     rejections: pd.DataFrame
     ledger: pd.DataFrame
+    findings: pd.DataFrame = field(default_factory=lambda: build(FINDINGS, ()))
+    context: pd.DataFrame = field(default_factory=lambda: build(CONTEXT, ()))
+    treatments: pd.DataFrame = field(default_factory=lambda: build(TREATMENTS, ()))
+    intercurrent: pd.DataFrame = field(default_factory=lambda: build(INTERCURRENT, ()))
     changes: pd.DataFrame = field(default_factory=lambda: build(CHANGES, ()))  # since the snapshot before
 
 
@@ -254,6 +322,10 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "doses": DOSES,
     "observations": OBSERVATIONS,
     "events": EVENTS,
+    "findings": FINDINGS,
+    "context": CONTEXT,
+    "treatments": TREATMENTS,
+    "intercurrent": INTERCURRENT,
     "outcomes": OUTCOMES,
     "rejections": REJECTIONS,
     "ledger": LEDGER,

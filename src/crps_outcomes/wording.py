@@ -200,6 +200,8 @@ SYSTEMS = {
     "http://id.who.int/icd/release/11/mms": "ICD-11",
     "http://www.whocc.no/atc": "ATC",
     "http://standardterms.edqm.eu": "EDQM",
+    "http://terminology.hl7.org/CodeSystem/v3-RouteOfAdministration": "HL7 v3",
+    "words": "in words:",
 }
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from crps_outcomes.context import treatment_table
 from crps_outcomes.estimators import is_responder
 from crps_outcomes.study import Study, load, locate
 from crps_outcomes.tables import (
+    CONTEXT,
     DOSES,
     EVENTS,
     LEDGER,
@@ -79,12 +81,15 @@ def cohort(
     doses: pd.DataFrame | None = None,
 ) -> Tables:
     """All tables of a cohort; ``doses`` replaces the weekly sessions."""
-    listed = tuple(people)
+    listed, events = tuple(people), build(EVENTS, events)
+    first_days = {one.id: DAY_0.date() for one in listed if one.is_treated}
     return Tables(
+        context=build(CONTEXT, (_context(one) for one in listed)),
+        treatments=treatment_table(events, first_days, the_study()),
         subjects=build(SUBJECTS, (_subject(one) for one in listed)),
         doses=build(DOSES, (row for one in listed for row in _doses(one))) if doses is None else doses,
         observations=build(OBSERVATIONS, observations),
-        events=build(EVENTS, events),
+        events=events,
         outcomes=_outcomes([one for one in listed if one.is_treated]),
         rejections=build(REJECTIONS, rejections),
         ledger=build(LEDGER, ()),
@@ -103,7 +108,8 @@ def event(number: int, subject_id: str, term: str, **more: Any) -> dict[str, Any
     at = DAY_0 + timedelta(hours=1)
     return {
         "source_ref": f"AdverseEvent/{number}", "subject_id": subject_id, "kind": "adverse event", "term": term,
-        "onset_at": at, "onset_on": _day(at), "severity": "mild", "is_serious": False, "session": 1, **more,
+        "onset_at": at, "onset_on": _day(at), "severity": "mild", "is_serious": False, "session": 1, "category": "",
+        "status": "", **more,
     }  # fmt: skip
 
 
@@ -180,6 +186,17 @@ def _subject(person: Person) -> dict[str, Any]:
         "crps_match": "" if person.crps_type == "no diagnosis" else "icd-10-cm", "onset_on": onset,
         "is_treated": person.is_treated, "has_baseline": person.has_baseline, "is_analysed": person.is_analysed,
         "exclusion": "" if person.is_analysed else "left",
+    }  # fmt: skip
+
+
+def _context(person: Person) -> dict[str, Any]:
+    """The context of one person: the limb by a letter of the id, so that no random stream moves."""
+    limbs, states = ("upper", "upper", "lower", "not recorded"), ("clinical", "research", "not known")
+    number = int(person.id[1:]) if person.id[1:].isdigit() else 0
+    return {
+        "subject_id": person.id, "limb": limbs[number % 4], "side": "right", "limb_match": "code",
+        "years_since_onset": person.years_ill, "onset_precision": "day", "budapest": states[number % 3],
+        "n_tried": None, "refractory": ("yes", "no")[number % 5 == 0],
     }  # fmt: skip
 
 

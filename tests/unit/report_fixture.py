@@ -19,7 +19,7 @@ from crps_outcomes.provenance import Provenance
 from crps_outcomes.stages.analyse import Analysis, analyse
 from crps_outcomes.stages.compose import compose
 from crps_outcomes.stages.disclose import disclose
-from crps_outcomes.tables import CHANGES, DOSES, LEDGER, Tables, build
+from crps_outcomes.tables import CHANGES, DOSES, INTERCURRENT, LEDGER, Tables, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ def tables(n: int = 64, seed: int = SEED) -> Tables:
         rejections=_refusals(n),
         doses=_doses(chance, treated),
     )
-    return replace(made, ledger=_ledger(n), changes=_changes())
+    return replace(made, ledger=_ledger(n), changes=_changes(), intercurrent=_afterwards(treated))
 
 
 @cache
@@ -193,10 +193,21 @@ def _treatments(chance: np.random.Generator, people: Sequence[Person]) -> Iterat
                     person.id,
                     term,
                     kind="co-treatment",
+                    status="active" if number % 3 else "stopped",
                     source_ref=f"MedicationRequest/{person.id}-{term}",
                 )
         if chance.random() < 0.2:
             yield event(0, person.id, "sympathetic block", kind="procedure", source_ref=f"Procedure/{person.id}")
+
+
+def _afterwards(people: Sequence[Person]) -> pd.DataFrame:
+    """An opioid started in one person of four and a block in one of seven, by place and not by chance."""
+    day = pd.Timestamp(DAY_0.date()) + pd.Timedelta(days=40)
+    kinds = {"treatment started": ("opioid", 4), "procedure": ("sympathetic block", 7)}
+    return build(INTERCURRENT, (
+        {"subject_id": person.id, "kind": kind, "term": term, "happened_on": day, "study_day": 40, "source_ref": f"{kind}/{person.id}"}
+        for kind, (term, every) in kinds.items() for person in people[::every]
+    ))  # fmt: skip
 
 
 def _readings(chance: np.random.Generator, people: Sequence[Person]) -> Iterator[dict[str, Any]]:

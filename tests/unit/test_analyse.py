@@ -23,7 +23,8 @@ from cohort_tables import (
     with_pain,
 )
 
-from crps_outcomes.analysis.dosing import BAND_NAMES, WEEKS, dose_bands
+from crps_outcomes.analysis.cohort import Cohort
+from crps_outcomes.analysis.dosing import BAND_NAMES, WEEKS, dose_bands, titration
 from crps_outcomes.analysis.identities import NAMES
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.stages.analyse import analyse
@@ -176,7 +177,7 @@ def test_a_treatment_counts_each_person_once():
     people = [with_pain(i, 8, 5) for i in range(4)]
     again = [event(i, f"p000{i % 2}", "opioid", kind="co-treatment", session=None, onset_at=None) for i in range(6)]
     analysis = analysed(people, events=again)
-    share = one(analysis, "participants/share/treated/-/-/co-treatment: opioid")
+    share = one(analysis, "participants/share/treated/-/-/earlier: opioid")
     assert (share["k"], share["n"]) == (2, 4)
 
 
@@ -196,6 +197,15 @@ def test_a_dose_on_an_edge_belongs_to_the_band_that_starts_there():
     doses = pd.Series([0.499999, 0.5, 0.1 * 7.5, 1.0, 1.25, None], dtype="Float64")
     expected = ["<0.5 mg/kg", "0.5 to <0.75", "0.75 to <1.0", "1.0 to <1.25", "1.25 or more", "not known"]
     assert dose_bands(doses).tolist() == expected
+
+
+def test_titration_is_the_slope_over_the_first_series_of_people_with_three_sessions():
+    rising, level = with_pain(1, 8, 5, doses_mg=(40.0, 48.0, 56.0)), with_pain(2, 8, 5, doses_mg=(40.0,) * 4)
+    two_only = with_pain(3, 8, 5, doses_mg=(40.0, 80.0))
+    sessions = Cohort(cohort([rising, level, two_only]), the_study(), AS_OF).sessions
+    assert titration(sessions).tolist() == [pytest.approx(0.1), pytest.approx(0), pd.NA]
+    found = one(analysed([rising, level, two_only]), "dosing/median/treated/titration_mg_per_kg/-/-")
+    assert (found["n"], found["n_missing"]) == (2, 1)
 
 
 def test_injections_of_one_session_add_up_and_one_without_dose_leaves_it_unknown():

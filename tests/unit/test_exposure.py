@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
-from study_day import DIAGNOSIS, DOSE, PERSON, run
+from study_day import DIAGNOSIS, DOSE, PERSON, STUDY, run
+
+from crps_outcomes import resources as fhir
+from crps_outcomes.exposure import Dosing, read_dose, read_route
+
+if TYPE_CHECKING:
+    from crps_outcomes.study import Study
 
 UCUM = "http://unitsofmeasure.org"
 RACEMIC = {"coding": [{"system": "http://www.nlm.nih.gov/research/umls/rxnorm", "code": "6130"}]}
@@ -141,7 +149,10 @@ def test_dose_in_mg_of_base(given, others, mg, mg_per_kg, basis):
         (dose(dose=amount(5000, "mg")), "dose-out-of-range"),
         (dose(dose=amount(0.2, "mg")), "dose-out-of-range"),
         (dose(status="not-done"), "status-not-accepted"),
-        (dose(status="stopped"), "status-not-accepted"),
+        (dose(status="in-progress"), "status-not-accepted"),
+        (dose(status="on-hold"), "status-not-accepted"),
+        (dose(status="unknown"), "status-not-accepted"),
+        (dose(status="entered-in-error"), "status-not-accepted"),
         (dose(effectiveDateTime="2026-01"), "date-too-coarse"),
         (dose(medicationCodeableConcept={"text": "esketamine 25 mg"}), "not-racemic-ketamine"),
         (dose(medicationCodeableConcept={"text": "S-ketamine"}), "not-racemic-ketamine"),
@@ -189,7 +200,13 @@ def test_the_latest_weight_before_the_dose_counts_and_a_jump_is_flagged():
         ({"text": "intramuscular"}, "im"),
         ({"coding": [{"system": "http://snomed.info/sct", "code": "47625008"}]}, "iv"),
         ({"text": "subcutaneous route"}, "sc"),
-        ({"text": "by mouth"}, "other"),
+        ({"text": "by mouth"}, "oral"),
+        ({"text": "I.M. injection"}, "im"),
+        ({"text": "given intramuscularly"}, "im"),
+        ({"text": "IM or IV"}, "other"),
+        ({"text": "rectal"}, "other"),
+        ({"coding": [{"system": "http://snomed.info/sct", "code": "46713006"}]}, "nasal"),
+        ({"coding": [{"system": "http://snomed.info/sct", "code": "47625008", "display": "IM"}]}, "iv"),
         ({"coding": [{"system": "http://snomed.info/sct", "code": "206007", "display": "Gluteus"}]}, "other"),
     ],
 )
@@ -226,3 +243,150 @@ def test_a_series_of_six_doses_adds_up():
     table = doses(*(at(i, f"2026-01-{10 + i}T10:00:00-05:00") | {"dosage": dose(dose=amount(0.75, "mg/kg"))["dosage"]}
                     for i in range(1, 7)), weight(75))  # fmt: skip
     assert table["dose_mg"].sum() == pytest.approx(337.5)
+
+
+# --- known answers ----------------------------------------------------------------------------------------------------
+
+SALT = {"text": "ketamine hydrochloride"}
+VIAL = {"medicationCodeableConcept": None, "medicationReference": {"reference": "Medication/vial"}}
+
+
+def site_weighing(hydrochloride_mass: str) -> Study:
+    """The study of a site whose doses in mg of "ketamine hydrochloride" are base, or salt."""
+    exposure = STUDY.protocol.exposure.model_copy(update={"hydrochloride_mass": hydrochloride_mass})
+    return replace(STUDY, protocol=STUDY.protocol.model_copy(update={"exposure": exposure}))
+
+
+@pytest.mark.parametrize(("salt_mg", "base_mg"), [(57.67, 50), (115.33, 100), (11.53, 10)])
+def test_hydrochloride_is_divided_into_base_as_mass_and_as_strength(salt_mg, base_mg):
+    salt = fhir.Medication(code=fhir.CodeableConcept(text="ketamine hydrochloride"))
+    weighed = read_dose(fhir.Quantity(salt_mg, code="mg"), Dosing(salt, None, site_weighing("salt")))
+    assert weighed.mg == pytest.approx(base_mg, abs=0.005)  # 57.67 / 1.1533 = 50.004
+    assert weighed.flags == ("hydrochloride converted",)
+    [row] = doses(dose(dose=amount(1, "mL"), **VIAL), medication(salt_mg, "ketamine HCl")).to_dict("records")
+    assert row["dose_mg"] == pytest.approx(base_mg, abs=0.005)
+    assert row["flags"] == "hydrochloride converted"
+
+
+def test_mg_of_hydrochloride_are_base_as_on_the_label_and_flagged_unless_the_protocol_says_salt():
+    [row] = doses(dose(medicationCodeableConcept=SALT)).to_dict("records")
+    assert row["dose_mg"] == 50
+    assert row["flags"] == "mg of hydrochloride read as base; drug found by its words"
+
+
+def test_the_salt_may_be_named_by_the_medication_alone():
+    named = medication(57.67) | {"code": SALT}
+    [row] = doses(dose(dose=amount(1, "mL"), **VIAL), named).to_dict("records")
+    assert row["dose_mg"] == pytest.approx(50, abs=0.005)
+
+
+def infusion(number: int, rate: dict[str, Any], start: str, end: str) -> dict[str, Any]:
+    given = dose(number, dose=None, route={"text": "intravenous"}, effectiveDateTime=None)
+    given["dosage"] |= rate
+    return given | {"effectivePeriod": {"start": start, "end": end}}
+
+
+def test_ten_infusions_of_four_hours_at_25_mg_an_hour_are_1000_mg():
+    table = doses(*(infusion(n, {"rateQuantity": amount(25, "mg/h")}, f"2026-01-{n:02d}T10:00:00-05:00",
+                             f"2026-01-{n:02d}T14:00:00-05:00") for n in range(1, 11)))  # fmt: skip
+    assert table["dose_mg"].sum() == pytest.approx(1000)
+    assert set(table["route"]) == {"iv"}
+    assert table["session"].isna().all()
+
+
+def test_an_infusion_of_days_is_reported_apart_and_not_refused_for_its_size():
+    ratio = {"rateRatio": {"numerator": amount(22.2, "mg"), "denominator": amount(1, "h")}}
+    [row] = doses(infusion(1, ratio, "2026-01-01T00:00:00Z", "2026-01-05T04:48:00Z")).to_dict("records")
+    assert row["dose_mg"] == pytest.approx(22.2 * 24 * 4.2)  # 2238 mg
+    assert row["dose_basis"] == "rate x time"
+
+
+def test_a_rate_per_kilogram_takes_the_weight_and_keeps_both_numbers():
+    given = infusion(1, {"rateQuantity": amount(0.35, "mg/kg/h")}, "2026-01-10T10:00:00Z", "2026-01-10T14:00:00Z")
+    [row] = doses(given, weight(80)).to_dict("records")
+    assert (row["dose_mg"], row["mg_per_kg"]) == (pytest.approx(112), pytest.approx(1.4))
+    assert refused(given) == {("MedicationAdministration/dose1", "dose-weight-missing")}
+
+
+@pytest.mark.parametrize(
+    ("rate", "start", "end", "rule"),
+    [
+        (amount(25, "mL/h"), "2026-01-10T10:00:00Z", "2026-01-10T14:00:00Z", "dose-unit-unknown"),
+        (amount(25, "mg/h"), "2026-01-10T10:00:00Z", "2026-01-10T10:00:00Z", "dose-missing"),
+        (amount(25, "mg/h"), "2026-01-10", "2026-01-11", "dose-missing"),
+    ],
+)
+def test_a_rate_that_gives_no_amount_is_refused(rate, start, end, rule):
+    assert refused(infusion(1, {"rateQuantity": rate}, start, end)) == {("MedicationAdministration/dose1", rule)}
+
+
+# --- which drug, which strength, which muscle ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["(S)-ketamine", "S ketamine", "(S) ketamine 25 mg", "S(+) ketamine", "arketamine", "(R)-ketamine", "Esketamine"],
+)
+def test_one_form_of_the_molecule_is_never_racemic_ketamine(words):
+    assert refused(dose(medicationCodeableConcept={"text": words})) == {
+        ("MedicationAdministration/dose1", "not-racemic-ketamine")
+    }
+    coded = {**RACEMIC, "text": words}
+    assert refused(dose(medicationCodeableConcept=coded)) == {
+        ("MedicationAdministration/dose1", "not-racemic-ketamine")
+    }
+
+
+@pytest.mark.parametrize(
+    "words", ["ketamine 50 mg/mL", "rac-ketamine", "(R,S)-ketamine", "racemic ketamine", "this patient's ketamine"]
+)
+def test_racemic_ketamine_in_words_counts_and_is_flagged(words):
+    [row] = doses(dose(medicationCodeableConcept={"text": words})).to_dict("records")
+    assert row["flags"] == "drug found by its words"
+
+
+def test_a_volume_takes_the_strength_a_sites_list_gives_its_product():
+    product = {"coding": [{"system": "https://example.org/crps-outcomes/drug", "code": "ketamine-50"}]}
+    [row] = doses(dose(dose=amount(1.2, "mL"), medicationCodeableConcept=product)).to_dict("records")
+    assert (row["dose_mg"], row["flags"]) == (60, "")
+
+
+def test_in_a_mixture_only_the_strength_of_ketamine_counts():
+    mixed = medication(50)
+    mixed["ingredient"].append({**mixed["ingredient"][0], "itemCodeableConcept": {"text": "midazolam"}})
+    [row] = doses(dose(dose=amount(1, "mL"), **VIAL), mixed).to_dict("records")
+    assert row["dose_mg"] == 50
+    twice = medication(50)
+    twice["ingredient"] *= 2
+    assert refused(dose(dose=amount(1, "mL"), **VIAL), twice) == {
+        ("MedicationAdministration/dose1", "dose-volume-without-strength")
+    }
+
+
+def test_a_contained_resource_of_another_type_is_no_medication():
+    other = {"resourceType": "Questionnaire", "id": "vial", "status": "active", "code": [{"code": "x"}]}
+    given = dose(medicationCodeableConcept=None, medicationReference={"reference": "#vial"}, contained=[other])
+    assert refused(given) == {("MedicationAdministration/dose1", "medication-missing")}
+
+
+def test_a_dose_that_is_not_exact_is_refused():
+    assert refused(dose(dose=amount(50, "mg") | {"comparator": "<"})) == {
+        ("MedicationAdministration/dose1", "value-not-exact")
+    }
+
+
+def test_micrograms_per_kilogram_in_the_words_of_a_syringe_pump():
+    [row] = doses(dose(dose={"value": 750, "unit": "mcg/kg"}), weight(80)).to_dict("records")
+    assert row["dose_mg"] == pytest.approx(60)
+
+
+def test_a_muscle_recorded_without_a_route_is_a_route_only_where_the_protocol_says_so():
+    muscle = {"coding": [{"system": "http://snomed.info/sct", "code": "206007"}]}
+    exposure = STUDY.protocol.exposure.model_copy(update={"muscle_means_intramuscular": True})
+    trusting = replace(STUDY, protocol=STUDY.protocol.model_copy(update={"exposure": exposure}))
+    for written in ({"route": muscle}, {"site": {"text": "left deltoid"}}):
+        dosage = fhir.decode("MedicationAdministration", json.dumps(dose(route=None) | {"dosage": written}).encode())
+        assert read_route(dosage.dosage, STUDY)[0] != "im"
+        route, flags = read_route(dosage.dosage, trusting)
+        assert route == "im"
+        assert flags[-1] == "route taken from the muscle"

@@ -12,6 +12,8 @@ from cohort_tables import AS_OF, DAY_0, cohort, event, reading, the_study, with_
 from crps_outcomes.analysis.cohort import Cohort
 from crps_outcomes.analysis.safety import dose_thirds, safety
 from crps_outcomes.analysis.vital_signs import pre_dose_readings, window_readings
+from crps_outcomes.stages.analyse import analyse
+from crps_outcomes.stages.disclose import disclose
 
 SYSTOLIC, DIASTOLIC, OXYGEN = "systolic_pressure", "diastolic_pressure", "oxygen_saturation"
 
@@ -177,3 +179,136 @@ def test_thirds_make_up_all_sessions_and_carry_only_events_of_a_session():
     assert found.loc[("", "highest third"), "k"] == 1
     assert found.loc[("", "lowest third"), "method"].endswith("exploratory")
     assert found.loc[("", "not known"), "reason"] == "no session in this group"
+
+
+# --- monitoring, scales and grades --------------------------------------------------------------------------------------
+
+CADSS, MOAAS = "dissociation_cadss", "sedation_moaas"
+
+
+def test_a_session_without_any_reading_is_not_monitored_and_never_normal():
+    readings = [reading(1, "p0001", OXYGEN, 97, 30), reading(2, "p0001", CADSS, 0, 40)]
+    found = rows_of(people(10), observations=readings)
+    assert found.loc[("watched", "", "anything"), ["k", "n"]].tolist() == [1, 10]
+    below = found.loc[("below", OXYGEN, "94")]
+    assert (below["k"], below["n"], below["n_missing"]) == (0, 1, 9)
+    assert found.loc[("above", CADSS, "4"), ["k", "n", "n_missing"]].tolist() == [0, 1, 9]
+    assert found.loc[("at_most", MOAAS, "3"), ["k", "n", "n_missing"]].tolist() == [0, 0, 10]
+
+
+@pytest.mark.parametrize(
+    ("measure", "statistic", "cut", "values"),
+    [
+        (CADSS, "above", "4", {4: 0, 5: 1}),
+        (MOAAS, "at_most", "3", {4: 0, 3: 1}),
+        (OXYGEN, "below", "94", {94: 0, 93: 1}),
+        (OXYGEN, "below", "90", {93: 0, 89: 1}),
+    ],
+)
+def test_a_scale_counts_beyond_its_cut_and_not_on_the_wrong_side_of_it(measure, statistic, cut, values):
+    for value, k in values.items():
+        found = rows_of(people(10), observations=[reading(1, "p0001", measure, value, 40)])
+        assert found.loc[(statistic, measure, cut), "k"] == k
+
+
+def test_a_rise_of_30_percent_needs_a_reading_before_and_counts_exactly_at_30():
+    pairs = {"p0001": (100, 130), "p0002": (100, 129)}
+    readings = [
+        reading(10 * i + place, person, SYSTOLIC, value, minutes)
+        for i, (person, own) in enumerate(pairs.items())
+        for place, (value, minutes) in enumerate(zip(own, (-5, 20), strict=True))
+    ]
+    found = rows_of(people(10), observations=[*readings, reading(99, "p0003", SYSTOLIC, 170, 20)])
+    assert found.loc[("rise", SYSTOLIC, "30"), ["k", "n", "n_missing"]].tolist() == [1, 2, 8]
+
+
+def liver(number: int, person: str, measure: str, value: float, days: int = 30, **more) -> dict:
+    on = pd.Timestamp(DAY_0.date()) + pd.Timedelta(days=days)
+    return reading(number, person, measure, value, None, **{"taken_on": on, "upper_normal": 40.0, **more})
+
+
+def test_liver_grades_are_multiples_of_the_limit_the_source_states_and_add_up():
+    values = {"p0001": 40, "p0002": 41, "p0003": 120, "p0004": 121, "p0005": 201, "p0006": 801}
+    observations = [liver(i, person, "alt", value) for i, (person, value) in enumerate(values.items())]
+    observations += [liver(90, "p0007", "alt", 900, upper_normal=None), liver(91, "p0008", "alt", 900, days=-3)]
+    found = rows_of(people(10), observations=observations)
+    grades = [int(found.loc[("liver_grade", "alt", str(grade)), "k"]) for grade in range(5)]
+    assert grades == [1, 2, 1, 1, 1]
+    assert found.loc[("liver_grade", "alt", "0"), ["n", "n_missing"]].tolist() == [6, 4]
+    assert found.loc[("liver_above", "alt", ""), "k"] == sum(grades[2:])
+
+
+@pytest.mark.parametrize(("bilirubin", "alp", "k"), [(2.5, 60, 1), (2.0, 60, 0), (2.5, 90, 0)])
+def test_hys_law_needs_enzymes_and_bilirubin_up_without_a_rise_of_alp(bilirubin, alp, k):
+    observations = [
+        liver(1, "p0001", "ast", 130),
+        liver(2, "p0001", "bilirubin_total", bilirubin, upper_normal=1.0),
+        liver(3, "p0001", "alkaline_phosphatase", alp),
+        liver(4, "p0002", "ast", 130),
+    ]
+    found = rows_of(people(10), observations=observations)
+    assert found.loc[("hys_law", "", ""), ["k", "n", "n_missing"]].tolist() == [k, 1, 9]
+
+
+# --- stops and harms by source --------------------------------------------------------------------------------------------
+
+
+def test_stops_are_counted_by_people_and_a_stop_without_a_reason_is_no_harm():
+    stops = [
+        event(1, "p0001", "nausea", kind="discontinuation", category="nausea or vomiting"),
+        event(2, "p0001", "nausea", kind="discontinuation", category="nausea or vomiting"),
+        event(3, "p0002", "reason not recorded", kind="discontinuation"),
+    ]
+    found = rows_of(people(10), events=stops)
+    assert found.loc[("stopped", "", "any"), ["k", "n"]].tolist() == [2, 10]
+    assert found.loc[("stopped", "", "for a harm"), "k"] == 1
+    assert found.loc[("per_100_sessions", "", "any"), "k"] == 0
+
+
+def test_no_stop_at_all_still_allows_a_share_of_people():
+    found = rows_of(people(20))
+    assert found.loc[("stopped", "", "any"), "k"] == 0
+    assert found.loc[("stopped", "", "any"), "upper"] == pytest.approx(13.91, abs=0.01)
+
+
+def test_harms_are_counted_by_person_over_all_sources_and_by_source():
+    events = [
+        event(1, "p0001", "nausea", category="nausea or vomiting"),
+        event(2, "p0001", "Nausea", kind="condition", category="nausea or vomiting"),
+        event(3, "p0002", "Cystitis", kind="condition", category="urinary"),
+        event(
+            4,
+            "p0003",
+            "Cystitis",
+            kind="condition",
+            category="urinary",
+            onset_on=pd.Timestamp("2024-01-01"),
+            onset_at=None,
+        ),
+    ]
+    found = rows_of(people(10), events=events)
+    assert found.loc[("signal", "", "nausea or vomiting: any"), "k"] == 1
+    assert found.loc[("signal", "", "nausea or vomiting: reported"), "k"] == 1
+    assert found.loc[("signal", "", "nausea or vomiting: diagnosed"), "k"] == 1
+    assert found.loc[("signal", "", "urinary: any"), "k"] == 1  # the one on record before the first dose does not count
+    assert found.loc[("per_100_sessions", "", "any"), "k"] == 1  # a diagnosis is no report
+
+
+def test_an_answer_about_suicidal_thoughts_is_a_signal_and_not_asked_is_not_no():
+    observations = [
+        liver(1, "p0001", "phq9", 1, item="phq9-9"),
+        liver(2, "p0002", "phq9", 0, item="phq9-9"),
+        liver(3, "p0003", "phq9", 3, item="phq9-8"),
+        liver(4, "p0004", "phq9_item9", 2),
+        liver(5, "p0005", "phq9", 2, item="phq9-9", days=-5),
+    ]
+    found = rows_of(people(10), observations=observations)
+    assert found.loc[("signal", "", "suicidality: answered"), ["k", "n", "n_missing"]].tolist() == [2, 3, 7]
+    assert found.loc[("signal", "", "suicidality: any"), "k"] == 2
+
+
+def test_harms_by_source_never_leave_the_clinic():
+    tables = cohort(people(30, sessions=3), events=[event(1, "p0001", "suicidal ideation", category="suicidality")])
+    analysis = analyse(tables, the_study(), as_of=AS_OF)
+    assert "signal" in set(analysis.estimates["statistic"])
+    assert "signal" not in set(disclose(analysis, tables, the_study(), "release").estimates["statistic"])

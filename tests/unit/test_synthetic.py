@@ -30,6 +30,8 @@ DOSE_FLAGS = {
     "route not recorded",
     "route not recognised",
     "site is a muscle",
+    "body site recorded as route",
+    "drug found by its words",
     "hydrochloride converted",
     "strength read as base",
 }
@@ -223,7 +225,8 @@ def test_doses_are_titrated_within_the_protocols_range(cohort):
 
 def test_some_sessions_are_not_monitored(cohort):
     safety = cohort.truth["safety"]
-    for monitored in safety["monitored"].values():
+    for name in ("systolic_pressure", "oxygen_saturation"):
+        monitored = safety["monitored"][name]
         assert 0.85 < monitored / safety["n_sessions"] < 0.97
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from crps_outcomes import resources as fhir
+from crps_outcomes.context import context
 from crps_outcomes.enrolment import SELECTOR_TYPES, enrol
 from crps_outcomes.rejections import RULES
 from crps_outcomes.stages.score import score
@@ -127,3 +128,36 @@ def test_sessions_events_and_populations_are_those_of_the_truth(read):
 def test_a_clean_cohort_is_read_without_a_single_refusal():
     clean = Read(Options(patients=6, mess=False))
     assert clean.rejected == set()
+
+
+def test_the_context_of_everybody_treated_is_that_of_the_truth(read):
+    known = context(read.tables, read.scored.subjects, read.study)
+    rows = known.context.set_index("subject_id")
+    treatments, changes = known.treatments, known.intercurrent
+    for person in read.truth["cohort"]["treated"]:
+        told, row = read.truth["patients"][person]["context"], rows.loc[person]
+        own = treatments[treatments["subject_id"] == person]
+        found = {
+            "limb": row["limb"],
+            "side": row["side"],
+            "budapest": row["budapest"],
+            "refractory": row["refractory"],
+            "earlier": sorted(own.loc[own["is_earlier"], "treatment"]),
+            "at_start": sorted(own.loc[own["is_at_start"], "treatment"]),
+            "started": sorted(
+                changes.loc[
+                    (changes["subject_id"] == person) & changes["kind"].isin(["treatment started", "procedure"]), "term"
+                ]
+            ),
+        }
+        assert found == told
+
+
+def test_harms_stops_and_scales_are_those_of_the_truth(read):
+    told, events = read.truth["safety"], read.tables.events
+    events = events[events["subject_id"].isin(read.truth["cohort"]["treated"])]
+    assert events.loc[events["kind"] == "condition", "category"].value_counts().to_dict() == told["harms"]
+    assert (events["kind"] == "discontinuation").sum() == told["stops"] > 0
+    scales = read.tables.observations[read.tables.observations["measure"] == "dissociation_cadss"]
+    scales = scales[scales["subject_id"].isin(read.truth["cohort"]["treated"])]
+    assert (scales["value"] > 4).sum() == told["dissociated"] > 0

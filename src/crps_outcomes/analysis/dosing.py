@@ -28,6 +28,7 @@ BANDS = (
     (1.25, "1.25 or more"),
 )
 NOT_KNOWN = "not known"
+LEAST_TO_TITRATE = 3  # sessions; a line through two says nothing about a plan
 BAND_NAMES = (*(name for _, name in BANDS), NOT_KNOWN)
 
 LAST_WEEK = 12
@@ -58,18 +59,34 @@ def _medians(cohort: Cohort) -> Iterator[Row]:
     per_person = {
         "sessions_per_person": ("sessions", people["session"].count()),
         "cumulative_mg": ("mg", people["dose_mg"].sum(skipna=False)),
+        "cumulative_mg_per_kg": ("mg/kg", people["mg_per_kg"].sum(skipna=False)),
         "series_per_person": ("series", people["series"].nunique()),
     }
     for name, unit in (("dose_mg", "mg"), ("mg_per_kg", "mg/kg")):
         yield _median(name, sessions[name], unit, "sessions")
     for name, (unit, values) in per_person.items():
         yield _median(name, values, unit, "people")
+    yield _median("titration_mg_per_kg", titration(sessions), "mg/kg per session", "people")
     yield _median("interval_days", _intervals(sessions), "days", "intervals")
 
 
 def _median(measure: str, values: pd.Series, unit: str, what: str) -> Row:
     missing = int(values.isna().sum())
     return median_row(_key("median", measure=measure), as_values(values), unit=unit, n_missing=missing, what=what)
+
+
+def titration(sessions: pd.DataFrame) -> pd.Series:
+    """By person: mg/kg added from one session to the next, the straight line through the first series.
+
+    Missing for people with fewer than three sessions in it whose dose per kilogram is known.
+    """
+    first = sessions[(sessions["series"] == 1) & sessions["mg_per_kg"].notna()]
+    x, y = first["session"].astype("float64"), first["mg_per_kg"].astype("float64")
+    moments = pd.DataFrame({"n": 1.0, "x": x, "y": y, "xx": x * x, "xy": x * y}).groupby(first["subject_id"]).sum()
+    spread = moments["n"] * moments["xx"] - moments["x"] ** 2
+    slope = (moments["n"] * moments["xy"] - moments["x"] * moments["y"]) / spread.where(spread > 0)
+    everybody = sorted(sessions["subject_id"].unique())
+    return slope.where(moments["n"] >= LEAST_TO_TITRATE).reindex(everybody).astype("Float64")
 
 
 def _intervals(sessions: pd.DataFrame) -> pd.Series:

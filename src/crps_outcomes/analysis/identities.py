@@ -18,9 +18,9 @@ import pandas as pd
 from crps_outcomes.analysis.cohort import ANALYSED, NOT_ANALYSED, TREATED
 from crps_outcomes.analysis.dosing import BAND_NAMES, NOT_KNOWN, WEEKS
 from crps_outcomes.analysis.function import BOTH_GROUPS, PAIN_PERCENT
-from crps_outcomes.analysis.participants import PARTITIONS, POPULATIONS
+from crps_outcomes.analysis.participants import ANYTHING, AT_START, EARLIER, PARTITIONS, POPULATIONS
 from crps_outcomes.analysis.responders import OBSERVED
-from crps_outcomes.analysis.safety import ANY, ANY_SEVERE, RESERVED, SERIOUS, THIRDS
+from crps_outcomes.analysis.safety import ANY, ANY_SEVERE, FOR_HARM, RESERVED, SERIOUS, THIRDS
 from crps_outcomes.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -35,12 +35,13 @@ FLOW_NAMES = {"n_subjects": "people", "n_left": "left"}
 _VISIT = {"n": "seen/{measure}/{visit}", "n_missing": "unseen/{measure}/{visit}"}
 _CHANGE = {"n": "changed/{measure}/{visit}", "n_missing": "unchanged/{measure}/{visit}"}
 _RESPONSE = {"k": "better/{visit}/{group}", "n": "responders/{population}/{visit}", "n_missing": "lost/{visit}"}
-_BEYOND = {"k": "beyond/{measure}", "n": "watched/{measure}", "n_missing": "unwatched/{measure}"}
+_BEYOND = {"k": "beyond/{measure}/{group}", "n": "watched/{measure}", "n_missing": "unwatched/{measure}"}
 NAMES: Mapping[str, Mapping[str, str]] = {
     "participants/median": {
         "n": "known/{population}/{measure}/{visit}", "n_missing": "unknown/{population}/{measure}/{visit}",
     },
     "participants/share": {"k": "group/{population}/{group}", "n": "people/{population}"},
+    "participants/after": {"k": "after/{group}", "n": "people/treated"},
     "dosing/count": {"k": "total/{group}", "n": "total/{group}"},
     "dosing/median": {"n": "measured/{measure}", "n_missing": "unmeasured/{measure}"},
     "dosing/sessions": {"k": "cell/{visit}/{group}", "n": "cell people/{visit}/{group}"},
@@ -58,7 +59,15 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     "safety/serious": {"k": "events/{group}", "n": "people/treated"},
     "safety/monitored": {"k": "monitored/{measure}", "n": "total/sessions"},
     "safety/peak_rise": {"n": "monitored/{measure}", "n_missing": "unmonitored/{measure}"},
-    "safety/at_least": _BEYOND, "safety/below": _BEYOND,
+    "safety/watched": {"k": "watched at all", "n": "total/sessions"},
+    "safety/rise": {"k": "risen/{measure}", "n": "monitored/{measure}", "n_missing": "unmonitored/{measure}"},
+    "safety/at_least": _BEYOND, "safety/below": _BEYOND, "safety/above": _BEYOND, "safety/at_most": _BEYOND,
+    "safety/stopped": {"k": "stopped/{group}", "n": "people/treated"},
+    "safety/hys_law": {"k": "hy", "n": "hy seen", "n_missing": "hy unseen"},
+    "safety/signal": {"k": "signal/{group}", "n": "signal seen/{group}", "n_missing": "signal unseen/{group}"},
+    "safety/liver_grade": {
+        "k": "liver grade/{measure}/{group}", "n": "liver seen/{measure}", "n_missing": "liver unseen/{measure}",
+    },
     "safety/liver_above": {"k": "liver/{measure}", "n": "liver seen/{measure}", "n_missing": "liver unseen/{measure}"},
     "safety/by_dose": {"k": "third events/{group}", "n": "third/{group}"},
     "completeness/completed": {
@@ -70,7 +79,9 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 _SHARES_OF_ALL = {  # part -> whole, for every name that starts with the part; the rest is shown by no row
     "flag/": "total/administrations",
     "affected/": "people/treated",
+    "after/": "people/treated",
     "monitored/": "total/sessions",
+    "stopped/": "people/treated",
 }
 
 
@@ -132,7 +143,7 @@ def identities(names: Iterable[str], study: Study, steps: Iterable[str]) -> tupl
     known = frozenset(names)
     found = (
         *_of_flow(steps), *_of_participants(known), *_of_dosing(known, study), *_of_visits(known),
-        *_of_responders(known, study), *_of_function(known, study), *_of_safety(known), *_of_completeness(known),
+        *_of_responders(known, study), *_of_function(known, study), *_of_safety(known, study), *_of_completeness(known),
     )  # fmt: skip
     return tuple(one for one in found if sum(name in known for name in one.names) > 1 or one.total in known)
 
@@ -169,6 +180,12 @@ def _of_participants(known: frozenset[str]) -> Iterator[Identity]:
         yield from (_rest(f"group/{population}/{group}", f"people/{population}") for group in groups)
         for measure in _tails(known, f"known/{population}/"):
             yield Identity(f"people/{population}", (f"known/{population}/{measure}", f"unknown/{population}/{measure}"))
+        for name in (group.removeprefix(f"{AT_START}: ") for group in groups if group.startswith(f"{AT_START}: ")):
+            yield _rest(f"group/{population}/{AT_START}: {name}", f"group/{population}/{EARLIER}: {name}")
+    for group in _tails(known, "after/"):
+        if group != ANYTHING:
+            yield _rest(f"after/{group}", f"after/{ANYTHING}")
+    yield from _shares_of_all(known, "after/")
     for kind in ("group", "known", "unknown"):
         for tail in _tails(known, f"{kind}/{TREATED}/"):
             yield Identity(
@@ -181,8 +198,15 @@ def _of_dosing(known: frozenset[str], study: Study) -> Iterator[Identity]:
     yield Identity(f"third/{NOT_KNOWN}", tuple(f"cell/{week}/{NOT_KNOWN}" for week in WEEKS))
     for measure in ("dose_mg", "mg_per_kg"):
         yield Identity("total/sessions", (f"measured/{measure}", f"unmeasured/{measure}"))
-    for measure in ("sessions_per_person", "cumulative_mg", "series_per_person"):
+    for measure in (
+        "sessions_per_person",
+        "cumulative_mg",
+        "cumulative_mg_per_kg",
+        "series_per_person",
+        "titration_mg_per_kg",
+    ):
         yield Identity("people/treated", (f"measured/{measure}", f"unmeasured/{measure}"))
+    yield _rest("measured/cumulative_mg_per_kg", "measured/cumulative_mg")
     routes = tuple(f"route/{route}" for route in _tails(known, "route/"))
     if routes:
         yield Identity("total/administrations", routes)
@@ -236,7 +260,7 @@ def _of_function(known: frozenset[str], study: Study) -> Iterator[Identity]:
             yield Identity(f"better/{visit}/{PAIN_PERCENT}", (f"both/{visit}/both", f"both/{visit}/pain only", alone))
 
 
-def _of_safety(known: frozenset[str]) -> Iterator[Identity]:
+def _of_safety(known: frozenset[str], study: Study) -> Iterator[Identity]:
     terms = [term for term in _tails(known, "events/") if term not in RESERVED]
     if terms:
         yield Identity(f"events/{ANY}", tuple(f"events/{term}" for term in terms))
@@ -250,7 +274,10 @@ def _of_safety(known: frozenset[str]) -> Iterator[Identity]:
     yield from _shares_of_all(known, "affected/")
     yield from _shares_of_all(known, "monitored/")
     yield Identity("total/sessions", tuple(f"third/{group}" for group in (*THIRDS, NOT_KNOWN)))
+    yield from _shares_of_all(known, "stopped/")
+    yield _rest(f"stopped/{FOR_HARM}", f"stopped/{ANY}")
     yield from _of_readings(known)
+    yield from _of_liver(known, study)
 
 
 def _of_readings(known: frozenset[str]) -> Iterator[Identity]:
@@ -258,11 +285,30 @@ def _of_readings(known: frozenset[str]) -> Iterator[Identity]:
         yield Identity("total/sessions", (f"monitored/{measure}", f"unmonitored/{measure}"))
     for measure in _tails(known, "watched/"):
         yield Identity("total/sessions", (f"watched/{measure}", f"unwatched/{measure}"))
-        yield _rest(f"beyond/{measure}", f"watched/{measure}")
         yield _rest(f"monitored/{measure}", f"watched/{measure}")
+        cuts = sorted(_tails(known, f"beyond/{measure}/"), key=float)
+        yield from (_rest(f"beyond/{measure}/{cut}", f"watched/{measure}") for cut in cuts)
+        yield from (_rest(f"beyond/{measure}/{fewer}", f"beyond/{measure}/{more}") for fewer, more in pairwise(cuts))
+    for measure in _tails(known, "monitored/"):
+        yield _rest(f"watched/{measure}", "watched at all")
+        yield _rest(f"monitored/{measure}", "watched at all")
+    for measure in _tails(known, "risen/"):
+        yield _rest(f"risen/{measure}", f"monitored/{measure}")
+    yield _rest("watched at all", "total/sessions")
+
+
+def _of_liver(known: frozenset[str], study: Study) -> Iterator[Identity]:
+    plan = study.protocol.safety
+    above = range(plan.liver_grades.index(plan.liver_multiple_of_upper_normal) + 1, len(plan.liver_grades) + 1)
     for measure in _tails(known, "liver/"):
         yield Identity("people/treated", (f"liver seen/{measure}", f"liver unseen/{measure}"))
         yield _rest(f"liver/{measure}", f"liver seen/{measure}")
+        every = [f"liver grade/{measure}/{grade}" for grade in range(len(plan.liver_grades) + 1)]
+        yield Identity(f"liver seen/{measure}", tuple(every))
+        yield from (_rest(grade, f"liver seen/{measure}") for grade in every)
+        yield Identity(f"liver/{measure}", tuple(every[grade] for grade in above))
+    yield Identity("people/treated", ("hy seen", "hy unseen"))
+    yield _rest("hy", "hy seen")
 
 
 def _of_completeness(known: frozenset[str]) -> Iterator[Identity]:

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 POPULATIONS = (TREATED, ANALYSED, NOT_ANALYSED)
 COMPARED = "analysed vs not analysed"
 
-#: Every person is in exactly one group of these.
-PARTITIONS = ("sex", "crps_type", "crps_match")
-
-_DAYS_A_YEAR = 365.25
-_TREATMENTS = ("co-treatment", "procedure")
+#: Every person is in exactly one group of these; the last ones stand in CONTEXT.
+OF_SUBJECTS, OF_CONTEXT = ("sex", "crps_type", "crps_match"), ("limb", "budapest", "refractory")
+PARTITIONS = (*OF_SUBJECTS, *OF_CONTEXT)
+EARLIER, AT_START = "earlier", "at start"
+ANYTHING = "anything"
 
 
 def participants(cohort: Cohort) -> list[Row]:
-    """Medians and shares of treated, analysed and not analysed people, with standardised differences."""
-    return [*_medians(cohort), *_shares(cohort)]
+    """Medians and shares of treated, analysed and not analysed people, their differences, and what happened afterwards."""
+    return [*_medians(cohort), *_shares(cohort), *_afterwards(cohort)]
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def _medians(cohort: Cohort) -> Iterator[Row]:
 
 def _numbers(cohort: Cohort, people: pd.DataFrame) -> Iterator[tuple[Key, str, pd.Series]]:
     """Key, unit and one value per treated person, by subject_id."""
-    years = (people["first_dose_on"] - people["onset_on"]).dt.days.astype("Float64") / _DAYS_A_YEAR
+    years = cohort.tables.context.set_index("subject_id")["years_since_onset"].reindex(people.index)
     yield Key("participants", "median", measure="age_years"), "years", people["age_years"]
     yield Key("participants", "median", measure="years_since_onset"), "years", years
     primary = cohort.study.measures[cohort.protocol.outcomes.primary]
@@ -74,16 +74,30 @@ def _shares(cohort: Cohort) -> Iterator[Row]:
 def _groups(cohort: Cohort) -> Mapping[str, pd.Series]:
     """The subject ids behind each group text, for every group that has a treated person."""
     treated = cohort.populations[TREATED]
+    known = cohort.of(cohort.tables.context, TREATED)
     columns = [
-        pd.DataFrame({"subject_id": treated["subject_id"], "group": f"{name}: " + treated[name].replace("", "none")})
-        for name in PARTITIONS
+        pd.DataFrame({"subject_id": frame["subject_id"], "group": f"{name}: " + frame[name].replace("", "none")})
+        for frame, names in ((treated, OF_SUBJECTS), (known, OF_CONTEXT))
+        for name in names
     ]
-    events = cohort.of(cohort.tables.events, TREATED)
-    events = events[events["kind"].isin(_TREATMENTS)]
-    named = events["kind"] + ": " + events["term"]
-    columns.append(pd.DataFrame({"subject_id": events["subject_id"], "group": named}))
+    treatments = cohort.of(cohort.tables.treatments, TREATED)
+    for name, column in ((EARLIER, "is_earlier"), (AT_START, "is_at_start")):
+        own = treatments[treatments[column]]  # what is not known is not counted
+        columns.append(pd.DataFrame({"subject_id": own["subject_id"], "group": f"{name}: " + own["treatment"]}))
     pairs = pd.concat(columns).drop_duplicates()
     return {str(group): part["subject_id"] for group, part in pairs.groupby("group", sort=True)}
+
+
+# --- after the first dose -----------------------------------------------------------------------------------------
+
+
+def _afterwards(cohort: Cohort) -> Iterator[Row]:
+    """People to whom each kind of intercurrent event happened, and to whom any of them did."""
+    events = cohort.of(cohort.tables.intercurrent, TREATED)
+    named = (events["kind"] + ": " + events["term"]).str.removesuffix(": ")
+    people = {ANYTHING: events["subject_id"]} | {str(name): own for name, own in events["subject_id"].groupby(named)}
+    for name, own in people.items():
+        yield share_row(Key("participants", "after", TREATED, group=name), own.nunique(), cohort.n(TREATED))
 
 
 def _keyed(key: Key, population: str, statistic: str = "") -> Key:

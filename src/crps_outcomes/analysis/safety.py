@@ -7,6 +7,7 @@ reading as denominator, and says how many have none.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -25,19 +26,25 @@ from crps_outcomes.analysis.rows import (
     small_n,
 )
 from crps_outcomes.analysis.vital_signs import pre_dose_readings, window_readings
+from crps_outcomes.definitions import Cut
 from crps_outcomes.estimators import TOLERANCE, as_values
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from crps_outcomes.analysis.cohort import Cohort
     from crps_outcomes.analysis.rows import Row
+    from crps_outcomes.definitions import SafetySignal
 
 ANY = "any"
 ANY_SEVERE = "any severe"
 SERIOUS = "serious"
 #: Groups of our own that a site's term must not be mistaken for.
 RESERVED = (ANY, ANY_SEVERE, SERIOUS)
+FOR_HARM = "for a harm"
+ANYTHING = "anything"
+#: Where a harm is recorded.
+REPORTED, DIAGNOSED, ANSWERED = "reported", "diagnosed", "answered"
 THIRDS = ("lowest third", "middle third", "highest third")
 
 
@@ -47,9 +54,11 @@ def safety(cohort: Cohort) -> list[Row]:
     return [
         *event_rows(cohort, events),
         _serious(cohort, events),
-        *_blood_pressure(cohort),
-        *_oxygen(cohort),
+        *_stops(cohort),
+        *_watched(cohort),
         *_liver(cohort),
+        *_hys_law(cohort),
+        *_signals(cohort),
         *_by_dose(cohort, events),
     ]
 
@@ -66,8 +75,12 @@ def adverse_events(cohort: Cohort) -> pd.DataFrame:
 
     On the day of the first dose an event counts unless its instant is before that of the dose.
     """
+    return _since_first_dose(cohort, "adverse event")
+
+
+def _since_first_dose(cohort: Cohort, kind: str) -> pd.DataFrame:
     events = cohort.of(cohort.tables.events, TREATED)
-    events = events[events["kind"] == "adverse event"]
+    events = events[events["kind"] == kind]
     first = cohort.populations[TREATED][["subject_id", "first_dose_at", "first_dose_on"]]
     dated = events.merge(first, on="subject_id", validate="many_to_one")
     before = (dated["onset_on"] < dated["first_dose_on"]) | (dated["onset_at"] < dated["first_dose_at"])
@@ -90,44 +103,65 @@ def _serious(cohort: Cohort, events: pd.DataFrame) -> Row:
     """The number of serious events; with none, what none still allows as a share of people."""
     key = _key("serious", group=SERIOUS)
     k, n = int(events["is_serious"].sum()), cohort.n(TREATED)
-    if k:
-        return count_row(key, k, unit="events", n=n)
+    return count_row(key, k, unit="events", n=n) if k else _none_of(key, n)
+
+
+# --- stops ------------------------------------------------------------------------------------------------------------
+
+
+def _stops(cohort: Cohort) -> Iterator[Row]:
+    """People in whom ketamine was stopped, for any reason and for a harm; with none, what none still allows."""
+    stops = _since_first_dose(cohort, "discontinuation")
+    for group, own in ((ANY, stops), (FOR_HARM, stops[stops["category"] != ""])):
+        key, k, n = _key("stopped", group=group), own["subject_id"].nunique(), cohort.n(TREATED)
+        yield share_row(key, k, n) if k else _none_of(key, n)
+
+
+def _none_of(key: Key, n: int) -> Row:
     limit = estimators.one_sided_upper_for_zero(n)
     return row(key, replace(limit, method=f"share of people, {limit.method}"), unit="%", k=0)
 
 
-# --- vital signs --------------------------------------------------------------------------------------------------
+# --- around sessions --------------------------------------------------------------------------------------------------
 
 
-def _blood_pressure(cohort: Cohort) -> Iterator[Row]:
+_BEYOND: Mapping[str, Callable[[pd.DataFrame, float], pd.Series]] = {
+    "at_least": lambda during, value: during["highest"] >= value - TOLERANCE,
+    "above": lambda during, value: during["highest"] > value + TOLERANCE,
+    "below": lambda during, value: during["lowest"] < value - TOLERANCE,
+    "at_most": lambda during, value: during["lowest"] <= value + TOLERANCE,
+}
+
+
+def _watched(cohort: Cohort) -> Iterator[Row]:
+    """How many sessions were watched at all, by what, and in how many a reading lies beyond a cut."""
     plan = cohort.protocol.safety
-    for measure, cut in ((plan.systolic, plan.systolic_at_least), (plan.diastolic, plan.diastolic_at_least)):
-        during = window_readings(cohort, measure)
-        paired = pre_dose_readings(cohort, measure).merge(
-            during, on=["subject_id", "session"], validate="one_to_one", suffixes=("_before", "")
-        )
-        yield _monitored(cohort, measure, len(paired))
-        yield _cut(cohort, "at_least", measure, cut, during["highest"] >= cut - TOLERANCE)
-        if measure == plan.systolic:
-            yield _peak_rise(cohort, measure, paired)
+    during = {measure: window_readings(cohort, measure) for measure in plan.watched}
+    paired = {measure: _paired(cohort, measure, during[measure]) for measure in (plan.systolic, plan.diastolic)}
+    anything = pd.concat([frame[["subject_id", "session"]] for frame in during.values()]).drop_duplicates()
+    yield described_share_row(_key("watched", group=ANYTHING), len(anything), len(cohort.sessions))
+    for measure in plan.watched:
+        yield _monitored(cohort, measure, len(paired.get(measure, during[measure])))
+    for cut in plan.cuts:
+        yield _cut(cohort, cut, _BEYOND[cut.statistic](during[cut.measure], cut.value))
+    yield _peak_rise(cohort, plan.systolic, paired[plan.systolic])
+    yield _risen(cohort, plan.systolic, paired[plan.systolic])
 
 
-def _oxygen(cohort: Cohort) -> Iterator[Row]:
-    plan = cohort.protocol.safety
-    during = window_readings(cohort, plan.oxygen_saturation)
-    yield _monitored(cohort, plan.oxygen_saturation, len(during))
-    below = during["lowest"] < plan.oxygen_below - TOLERANCE
-    yield _cut(cohort, "below", plan.oxygen_saturation, plan.oxygen_below, below)
+def _paired(cohort: Cohort, measure: str, during: pd.DataFrame) -> pd.DataFrame:
+    """The readings of sessions that have one before the injection too."""
+    before = pre_dose_readings(cohort, measure)
+    return before.merge(during, on=["subject_id", "session"], validate="one_to_one", suffixes=("_before", ""))
 
 
 def _monitored(cohort: Cohort, measure: str, k: int) -> Row:
     return described_share_row(_key("monitored", measure=measure), k, len(cohort.sessions))
 
 
-def _cut(cohort: Cohort, statistic: str, measure: str, cut: float, reached: pd.Series) -> Row:
+def _cut(cohort: Cohort, cut: Cut, reached: pd.Series) -> Row:
     """Sessions beyond a cut, of the sessions with a reading in the window."""
     n = len(reached)
-    key = _key(statistic, measure=measure, group=f"{cut:g}")
+    key = _key(cut.statistic, measure=cut.measure, group=f"{cut.value:g}")
     return share_row(key, int(reached.sum()), n, n_missing=len(cohort.sessions) - n, what="sessions")
 
 
@@ -137,6 +171,13 @@ def _peak_rise(cohort: Cohort, measure: str, paired: pd.DataFrame) -> Row:
     found = small_n(found, n=paired["subject_id"].nunique())
     unit = cohort.study.measures[measure].unit_label
     return row(_key("peak_rise", measure=measure), found, unit=unit, n_missing=len(cohort.sessions) - len(paired))
+
+
+def _risen(cohort: Cohort, measure: str, paired: pd.DataFrame) -> Row:
+    """Sessions in which the highest reading lies so many percent above the last one before the dose."""
+    percent = cohort.protocol.safety.systolic_rise_percent
+    risen = paired["highest"] >= paired["last"] * (1 + percent / 100) - TOLERANCE
+    return _cut(cohort, Cut("rise", measure, percent), risen)
 
 
 # --- liver --------------------------------------------------------------------------------------------------------
@@ -149,18 +190,97 @@ def _liver(cohort: Cohort) -> Iterator[Row]:
         k, n = int((highest > multiple + TOLERANCE).sum()), len(highest)
         found = share_row(_key("liver_above", measure=measure), k, n, n_missing=cohort.n(TREATED) - n)
         yield found | {"method": f"{found['method']}; above {multiple:g} times the upper limit of normal of the source"}
+        yield from _liver_grades(cohort, measure, highest)
+
+
+def _liver_grades(cohort: Cohort, measure: str, highest: pd.Series) -> Iterator[Row]:
+    """People by the grade of their highest value; grade 0 is at most the upper limit of normal."""
+    edges = cohort.protocol.safety.liver_grades
+    n, above = len(highest), [int((highest > edge + TOLERANCE).sum()) for edge in edges]
+    for grade, (more, fewer) in enumerate(pairwise((n, *above, 0))):
+        key = _key("liver_grade", measure=measure, group=str(grade))
+        yield share_row(key, more - fewer, n, n_missing=cohort.n(TREATED) - n)
+
+
+def _hys_law(cohort: Cohort) -> Iterator[Row]:
+    """People whose highest values after the first dose fit the screen for drug-induced liver injury (Hy's law)."""
+    plan = cohort.protocol.safety
+    if not plan.bilirubin or not plan.alkaline_phosphatase:
+        return
+    enzymes = pd.concat([_highest_multiple(cohort, measure) for measure in plan.liver])
+    known = pd.DataFrame({
+        "enzyme": enzymes.groupby(level=0).max(),
+        "bilirubin": _highest_multiple(cohort, plan.bilirubin),
+        "alp": _highest_multiple(cohort, plan.alkaline_phosphatase),
+    })  # fmt: skip
+    known = known[known.notna().all(axis=1)]
+    fits = (
+        (known["enzyme"] > plan.liver_multiple_of_upper_normal + TOLERANCE)
+        & (known["bilirubin"] > plan.bilirubin_multiple + TOLERANCE)
+        & (known["alp"] <= plan.alkaline_phosphatase_at_most + TOLERANCE)
+    )
+    n = len(known)
+    yield share_row(_key("hys_law"), int(fits.sum()), n, n_missing=cohort.n(TREATED) - n)
 
 
 def _highest_multiple(cohort: Cohort, measure: str) -> pd.Series:
     """Per person the highest value after the first dose, as a multiple of the limit that the source states."""
     observations = cohort.tables.observations
-    own = cohort.of(observations[observations["measure"] == measure], TREATED)
-    first = cohort.populations[TREATED][["subject_id", "first_dose_at", "first_dose_on"]]
-    dated = own.merge(first, on="subject_id", validate="many_to_one")
-    later_that_day = (dated["taken_at"] > dated["first_dose_at"]) & (dated["taken_on"] == dated["first_dose_on"])
-    usable = ((dated["taken_on"] > dated["first_dose_on"]) | later_that_day) & (dated["upper_normal"] > 0)
-    after = dated[usable & dated["value"].notna()]
+    after = _after_first_dose(cohort, observations[observations["measure"] == measure])
+    after = after[after["upper_normal"] > 0]
     return (after["value"] / after["upper_normal"]).groupby(after["subject_id"], sort=True).max()
+
+
+def _after_first_dose(cohort: Cohort, observations: pd.DataFrame) -> pd.DataFrame:
+    """The values of treated people on a later day than the first dose, or later on that day."""
+    first = cohort.populations[TREATED][["subject_id", "first_dose_at", "first_dose_on"]]
+    dated = cohort.of(observations, TREATED).merge(first, on="subject_id", validate="many_to_one")
+    later_that_day = (dated["taken_at"] > dated["first_dose_at"]) & (dated["taken_on"] == dated["first_dose_on"])
+    is_after = (dated["taken_on"] > dated["first_dose_on"]) | later_that_day
+    return dated[is_after & dated["value"].notna()]
+
+
+# --- signals from every source ------------------------------------------------------------------------------------------
+
+
+def _signals(cohort: Cohort) -> Iterator[Row]:
+    """People with each kind of harm by where it is recorded: reports, diagnoses, answers. Internal edition only."""
+    found = [
+        _since_first_dose(cohort, kind).assign(source=source)[["subject_id", "category", "source"]]
+        for kind, source in (("adverse event", REPORTED), ("condition", DIAGNOSED))
+    ]
+    asked = [(signal, _asked(cohort, signal)) for signal in cohort.protocol.safety.signals]
+    found += [
+        answers[answers["value"] > signal.above].assign(category=signal.category, source=ANSWERED)
+        for signal, answers in asked
+    ]
+    every = pd.concat([frame[["subject_id", "category", "source"]] for frame in found]).drop_duplicates()
+    every = every[every["category"] != ""]
+    for source, own in {ANY: every, **{name: every[every["source"] == name] for name in (REPORTED, DIAGNOSED)}}.items():
+        for category, part in own.groupby("category", sort=True):
+            yield share_row(_signal(str(category), source), part["subject_id"].nunique(), cohort.n(TREATED))
+    yield from _answers(cohort, every[every["source"] == ANSWERED], asked)
+
+
+def _signal(category: str, source: str) -> Key:
+    return _key("signal", group=f"{category}: {source}")
+
+
+def _answers(
+    cohort: Cohort, positive: pd.DataFrame, asked: Sequence[tuple[SafetySignal, pd.DataFrame]]
+) -> Iterator[Row]:
+    """Of the people asked after the first dose, those with an answer above the cut: not asked is not "no"."""
+    for category in sorted({signal.category for signal, _ in asked}):
+        people = pd.concat([answers["subject_id"] for signal, answers in asked if signal.category == category])
+        n, k = people.nunique(), positive.loc[positive["category"] == category, "subject_id"].nunique()
+        yield share_row(_signal(category, ANSWERED), k, n, n_missing=cohort.n(TREATED) - n)
+
+
+def _asked(cohort: Cohort, signal: SafetySignal) -> pd.DataFrame:
+    """The answers to one item after the first dose."""
+    observations = cohort.tables.observations
+    is_item = (observations["measure"] == signal.measure) & (observations["item"] == signal.item)
+    return _after_first_dose(cohort, observations[is_item])
 
 
 # --- by dose ------------------------------------------------------------------------------------------------------

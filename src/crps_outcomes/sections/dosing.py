@@ -26,11 +26,15 @@ MEASURES = {
     "dose_mg": ("Dose per session, mg of ketamine base", 1),
     "mg_per_kg": ("Dose per session, mg per kg", 2),
     "cumulative_mg": ("Total dose per person, mg of ketamine base", 0),
+    "cumulative_mg_per_kg": ("Total dose per person, mg per kg", 1),
+    "titration_mg_per_kg": ("Added per session in the first series, mg per kg", 2),
 }
 ROUTES = {
     "im": "Intramuscular",
     "iv": "Intravenous",
     "sc": "Subcutaneous",
+    "nasal": "Nasal",
+    "oral": "Oral",
     "other": "Other",
     "not recorded": "Not recorded",
 }

@@ -99,15 +99,16 @@ def _measure_row(measure: Measure) -> Row:
 def _watched(facts: Facts) -> Table:
     safety = facts.protocol.safety
     names = (
-        safety.systolic,
-        safety.diastolic,
-        safety.oxygen_saturation,
+        *safety.watched,
         *safety.liver,
+        safety.bilirubin,
+        safety.alkaline_phosphatase,
+        *(signal.measure for signal in safety.signals if not signal.item),
         facts.protocol.exposure.weight_measure,
     )
-    measures = [facts.study.measures[name] for name in dict.fromkeys(names)]
+    measures = [facts.study.measures[name] for name in dict.fromkeys(names) if name]
     table = Table(
-        title="Vital signs, liver values and weight.",
+        title="Vital signs, scales around sessions, liver values and weight.",
         columns=text_columns(("Measure", 28), ("FHIR source", 98), ("Plausible", 48)),
         rows=tuple(row(measure.short, _source_words(measure), _plausible(measure)) for measure in measures),
         style="dense fixed",

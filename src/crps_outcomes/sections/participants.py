@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crps_outcomes.layout import noted, number_columns, row, text_columns
+from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.numbers import fixed
 from crps_outcomes.report_model import Section, Table
-from crps_outcomes.wording import count_and_percent, counted, quartiles_in_cell
+from crps_outcomes.sections.dosing import ROUTES
+from crps_outcomes.wording import capital, count_and_percent, counted, marked, quartiles_in_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from crps_outcomes.facts import Estimate, Facts
     from crps_outcomes.layout import Row
+    from crps_outcomes.report_model import Column
 
 TREATED, ANALYSED, NOT_ANALYSED = "treated", "analysed", "not analysed"
 NOTABLE = 0.20
@@ -24,9 +26,24 @@ LEAST_TO_COMPARE = 10
 KINDS = {
     "sex": "Sex: {}",
     "crps_type": "CRPS type: {}",
+    "limb": "Limb: {}",
+    "budapest": "Budapest criteria: {}",
+    "refractory": "Refractory by the rule below: {}",
     "crps_match": "Diagnosis found by: {}",
-    "co-treatment": "Other treatment: {}",
-    "procedure": "Procedure: {}",
+    "earlier": "Before: {}",
+    "at start": "Going on: {}",
+}
+
+TREATMENTS = ("earlier", "at start")
+_PEOPLE = tuple(kind for kind in KINDS if kind not in TREATMENTS)
+
+ANYTHING = "anything"
+AFTER = {
+    ANYTHING: "Any of these",
+    "further series": "A further series of sessions",
+    **{
+        f"other ketamine route: {route}": f"Ketamine by another route: {name.lower()}" for route, name in ROUTES.items()
+    },
 }
 
 #: The rules that find a diagnosis, as people write them.
@@ -39,7 +56,7 @@ def participants(facts: Facts) -> Section:
         id="participants",
         short="People at first dose",
         finding=_finding(facts),
-        tables={"baseline": _baseline(facts)},
+        tables={"baseline": _baseline(facts), "treatments": _treatments(facts), "after": _after(facts)},
     )
 
 
@@ -64,23 +81,41 @@ def _finding(facts: Facts) -> str:
 
 def _baseline(facts: Facts) -> Table:
     populations = _populations(facts)
-    rows = [*_median_rows(facts, populations), *_share_rows(facts, populations)]
-    heads = {TREATED: "All treated", ANALYSED: "In the analysis", NOT_ANALYSED: "Not in the analysis"}
-    columns = [(f"{heads[p]} (n\u00a0=\u00a0{_n(facts, p)})", WIDTHS[p]) for p in populations]
-    if NOT_ANALYSED in populations:
-        columns.append(("Standardised difference", 24.0))
+    rows = [*_median_rows(facts, populations), *_share_rows(facts, populations, _PEOPLE)]
     table = Table(
         title="People at first dose.",
         encoding="Median (lower to upper quartile) or count (percent).",
-        columns=(
-            *text_columns(("Characteristic", min(100.0, 174.0 - sum(width for _, width in columns)))),
-            *number_columns(*columns),
-        ),
+        columns=_columns(facts, populations, "Characteristic"),
         rows=tuple(rows) if populations else (),
         empty="Nothing is known about people at first dose.",
         style="dense tight",
     )
-    return noted(table, facts, *_notes(facts, populations))
+    return noted(table, facts, *_notes(facts, populations), _rules(facts))
+
+
+def _treatments(facts: Facts) -> Table:
+    """What people had had, and what they went on with, in the columns of the table before."""
+    populations = _populations(facts)
+    rows = _share_rows(facts, populations, TREATMENTS)
+    table = Table(
+        title="Other treatments.",
+        encoding="Before: on record by the day of the first dose. Going on: not ended by then; an order without an end that is "
+        "no longer active is not counted.",
+        columns=_columns(facts, populations, "Treatment"),
+        rows=tuple(rows) if populations else (),
+        empty="No other treatment is on record by the first dose.",
+        style="dense tight",
+    )
+    return noted(table, facts, "One person can have several treatments.")
+
+
+def _columns(facts: Facts, populations: Sequence[str], first: str) -> tuple[Column, ...]:
+    heads = {TREATED: "All treated", ANALYSED: "In the analysis", NOT_ANALYSED: "Not in the analysis"}
+    columns = [(f"{heads[p]} (n\u00a0=\u00a0{_n(facts, p)})", WIDTHS[p]) for p in populations]
+    if NOT_ANALYSED in populations:
+        columns.append(("Standardised difference", 24.0))
+    left = min(100.0, 174.0 - sum(width for _, width in columns))
+    return (*text_columns((first, left)), *number_columns(*columns))
 
 
 def _populations(facts: Facts) -> tuple[str, ...]:
@@ -96,9 +131,37 @@ def _notes(facts: Facts, populations: Sequence[str]) -> tuple[str, ...]:
     few = (_outside(facts) or LEAST_TO_COMPARE) < LEAST_TO_COMPARE
     return (
         "Standardised difference: in the analysis minus not in it, in standard deviations; above 0.20 in either "
-        "direction is worth a look. One person can have several treatments.",
+        "direction is worth a look.",
         "With fewer than 10 people in a group the difference says little." if few else "",
     )
+
+
+def _rules(facts: Facts) -> str:
+    """What the words about context mean, with the state of the rule."""
+    plan = facts.protocol.context
+    once = f"; {listed(plan.done_once)} as soon as done" if plan.done_once else ""
+    return (
+        f"Refractory{marked('', plan.state)}: {plan.refractory_classes} or more classes of treatment on record by the first "
+        f"dose, each for {fixed(plan.refractory_weeks, 0)} weeks or longer{once}; not known: no earlier treatment on record. "
+        "Budapest criteria: from recorded symptoms and signs; not examined counts as neither present nor absent."
+    )
+
+
+def _after(facts: Facts) -> Table:
+    """Intercurrent events, most frequent first."""
+    found = sorted(facts.every("participants", "after"), key=lambda e: (bool(e.mark), -(e.k or 0), e.group))
+    happened, total = [e for e in found if e.group != ANYTHING], [e for e in found if e.group == ANYTHING]
+    table = Table(
+        title="What happened after the first dose and can change how later scores are read.",
+        encoding="People with each event at any time after the day of the first dose; every score counts all the same.",
+        columns=(*text_columns(("Event", 110)), *number_columns(("People", 40))),
+        rows=tuple(
+            row(AFTER.get(e.group, capital(e.group)), count_and_percent(e)) for e in (*happened, *total) if happened
+        ),
+        empty="Nothing of the kind is on record.",
+        style="dense",
+    )
+    return noted(table, facts)
 
 
 def _n(facts: Facts, population: str) -> str:
@@ -130,8 +193,8 @@ def _decimals(estimate: Estimate) -> int:
     return 0 if all(value is None or abs(value - round(value)) < 0.05 for value in values) else 1
 
 
-def _share_rows(facts: Facts, populations: Sequence[str]) -> list[Row]:
-    groups = {e.group for e in facts.every("participants", "share")}
+def _share_rows(facts: Facts, populations: Sequence[str], kinds: Container[str]) -> list[Row]:
+    groups = {e.group for e in facts.every("participants", "share") if e.group.split(": ", 1)[0] in kinds}
     if {"sex: female", "sex: male"} == {group for group in groups if group.startswith("sex: ")}:
         groups.remove("sex: male")  # all the others
     rows = []

@@ -21,10 +21,13 @@ from crps_outcomes.wording import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from crps_outcomes.definitions import Cut
     from crps_outcomes.facts import Estimate, Facts
     from crps_outcomes.layout import Row
 
-ANY, ANY_SEVERE, SERIOUS = "any", "any severe", "serious"
+ANY, ANY_SEVERE, SERIOUS, FOR_HARM = "any", "any severe", "serious", "for a harm"
 NAMES = {ANY: "Any adverse event", ANY_SEVERE: "Any severe adverse event"}
 UNCONFIRMED = "cut-off unconfirmed"
 Scale = tuple[float, float, list[float]]
@@ -40,8 +43,16 @@ def safety(facts: Facts) -> Section:
             "Everyone treated counts. Events are those on record; an event nobody wrote down is not here. Severe is the "
             "recorded intensity, serious the recorded consequence: they are not the same."
         ),
-        tables={"events": _events(facts), "monitoring": _monitoring(facts), "by_dose": _by_dose(facts)},
-        text={"serious": (serious_in_words(facts),), "liver": _liver(facts)},
+        tables={
+            "events": _events(facts),
+            "monitoring": _monitoring(facts),
+            **({} if facts.is_release else {"signals": _signals(facts)}),
+            "by_dose": _by_dose(facts),
+        },
+        text={
+            "serious": (serious_in_words(facts), stops_in_words(facts)),
+            "liver": (*_liver(facts), *_liver_grades(facts), *_hys_law(facts)),
+        },
     )
 
 
@@ -71,11 +82,32 @@ def serious_in_words(facts: Facts) -> str:
         return f"{plural(found.k, 'serious adverse event')} on record{among}."
     if found.upper is None or not found.n:
         return "No serious adverse event is on record."
-    limit = percent(found.upper, found.n) if found.upper < 1 else f"{fixed(found.upper, 1)}%"
     return (
-        f"No serious adverse event is on record among {people(found.n)}; up to {limit} of people could still be affected "
+        f"No serious adverse event is on record among {people(found.n)}; up to {_limit(found)} of people could still be affected "
         "(one-sided exact 95% limit)."
     )
+
+
+def stops_in_words(facts: Facts) -> str:
+    """In how many people ketamine was stopped, and in how many of them for a harm; with none, what none still allows."""
+    every, harm = (facts.one("safety", "stopped", group=group) for group in (ANY, FOR_HARM))
+    if every.mark:
+        return f"Stops of ketamine: not shown, because {why_hidden(every)}."
+    if not every.k:
+        limit = (
+            "" if every.upper is None or not every.n else f"; up to {_limit(every)} of people could still be affected"
+        )
+        return f"No injection broken off and no stopped order of ketamine is on record{limit}."
+    reasons = f"for a harm in {harm.mark or counted(harm.k)}" if harm.mark or harm.k else "for a harm in none of them"
+    among = f"{people(every.k)} of {count(every.n or 0)}"
+    return (
+        f"Ketamine was broken off or its order stopped in {among}, {reasons}; without a recorded reason it is no harm."
+    )
+
+
+def _limit(estimate: Estimate) -> str:
+    upper, n = estimate.upper or 0.0, estimate.n or 0
+    return percent(upper, n) if upper < 1 else f"{fixed(upper, 1)}%"
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
@@ -134,33 +166,46 @@ def _drawn(rate: Estimate, name: str, scale: Scale) -> Cell:
 
 def _monitoring(facts: Facts) -> Table:
     plan = facts.protocol.safety
-    rows = [
-        _watched(facts, plan.systolic, _peak_rise(facts), _beyond(facts, "at_least", plan.systolic)),
-        _watched(facts, plan.diastolic, "[z]", _beyond(facts, "at_least", plan.diastolic)),
-        _watched(facts, plan.oxygen_saturation, "[z]", _beyond(facts, "below", plan.oxygen_saturation)),
-    ]
-    known = [e for e in facts.every("safety", "monitored") if not e.mark and e.n]
     first, last = plan.window_minutes
     table = Table(
         title="Watched around sessions.",
         encoding=f"Readings more than {first} and up to {last} minutes after the injection; the rest of the sessions are "
         "unknown, not normal.",
         columns=(
-            *text_columns(("Vital sign", 38)),
+            *text_columns(("Vital sign or scale", 38)),
             *number_columns(("Sessions watched", 38), ("Mean peak rise (95% CI)", 44)),
             *text_columns(("Sessions beyond the cut-off", 54)),
         ),
-        rows=tuple(rows) if known else (),
+        rows=tuple(_monitoring_rows(facts)) if any(_is_watched(facts, measure) for measure in plan.watched) else (),
         empty="No vital sign is on record around any session, so nothing can be said about them.",
         style="fixed",
     )
     return noted(table, facts, *_monitoring_notes(facts))
 
 
+def _is_watched(facts: Facts, measure: str) -> bool:
+    found = facts.one("safety", "monitored", measure=measure)
+    return not found.mark and bool(found.n)
+
+
+def _monitoring_rows(facts: Facts) -> Iterator[Row]:
+    """A row per measure and cut-off."""
+    plan = facts.protocol.safety
+    for measure in plan.watched:
+        beyond = [_beyond(facts, cut) for cut in plan.cuts if cut.measure == measure]
+        beyond += [_risen(facts)] if measure == plan.systolic else []
+        rise = _peak_rise(facts) if measure == plan.systolic else "[z]"
+        yield from (_watched(facts, measure, rise, cell) for cell in beyond)
+
+
 def _monitoring_notes(facts: Facts) -> tuple[str, ...]:
     rise = facts.one("safety", "peak_rise", measure=facts.protocol.safety.systolic)
+    anything = facts.one("safety", "watched", group="anything")
     return (
         "Watched: a reading in the window, and for blood pressure one before the injection too.",
+        f"Sessions with any reading: {share_in_cell(anything)}; the others were not monitored."
+        if not anything.mark
+        else "",
         f"Peak rise: {rise.method}." if rise.method and not rise.mark else "",
     )
 
@@ -181,16 +226,53 @@ def _peak_rise(facts: Facts) -> str:
     return mean_in_cell(facts.one("safety", "peak_rise", measure=facts.protocol.safety.systolic), 1, signed=True)
 
 
-def _beyond(facts: Facts, statistic: str, measure: str) -> Cell:
-    found = facts.one("safety", statistic, measure=measure)
-    plan, definition = facts.protocol.safety, facts.study.measures[measure]
-    cuts = {plan.systolic: plan.systolic_at_least, plan.diastolic: plan.diastolic_at_least}
-    cut = cuts.get(measure, plan.oxygen_below)
-    sign = "<" if statistic == "below" else "≥"
-    words = (
-        f"{sign} {fixed(cut, 0 if cut == int(cut) else 1)} {definition.unit_label or definition.unit} ({UNCONFIRMED})"
+SIGNS = {"at_least": "≥", "above": ">", "below": "<", "at_most": "≤"}
+
+
+def _beyond(facts: Facts, cut: Cut) -> Cell:
+    found = facts.one("safety", cut.statistic, measure=cut.measure, group=f"{cut.value:g}")
+    definition = facts.study.measures[cut.measure]
+    unit = (definition.unit_label or definition.unit).split(",")[0]
+    words = f"{SIGNS[cut.statistic]} {fixed(cut.value, 0 if cut.value == int(cut.value) else 1)} {unit} ({UNCONFIRMED})"
+    return Cell("not monitored" if found.n == 0 else share_line(found), sub=words)
+
+
+def _risen(facts: Facts) -> Cell:
+    plan = facts.protocol.safety
+    found = facts.one("safety", "rise", measure=plan.systolic)
+    text = "not monitored" if found.n == 0 else share_line(found)
+    return Cell(text, sub=f"{fixed(plan.systolic_rise_percent, 0)}% or more above the start")
+
+
+# --- harms by source ------------------------------------------------------------------------------------------------
+
+SOURCES = ("any", "reported", "diagnosed", "answered")
+
+
+def _signals(facts: Facts) -> Table:
+    """Kinds of harm by where they are recorded; the internal edition only, and absent from the others."""
+    found = {e.group: e for e in facts.every("safety", "signal")}
+    kinds = sorted({group.rsplit(": ", 1)[0] for group in found})
+    table = Table(
+        title="Harms by where they are recorded.",
+        encoding="People with each kind after the first dose. An answer counts above its cut; people asked are the "
+        "denominator, and not asked is not the same as no.",
+        columns=(
+            *text_columns(("Kind of harm", 54)),
+            *number_columns(("Anywhere", 28), ("Reported", 28), ("Diagnosis", 28), ("Answer", 36)),
+        ),
+        rows=tuple(row(capital(kind), *(_source_cell(found, kind, source) for source in SOURCES)) for kind in kinds),
+        empty="No harm of a listed kind is on record.",
+        style="dense fixed",
     )
-    return Cell(share_line(found), sub=words)
+    return noted(table, facts, "Suicidality and misuse belong to a safety review of each person.")
+
+
+def _source_cell(found: Mapping[str, Estimate], kind: str, source: str) -> str:
+    estimate = found.get(f"{kind}: {source}")
+    if estimate is None:
+        return "[z]" if source == "answered" else "0"
+    return share_in_cell(estimate) if source == "answered" else count_and_percent(estimate)
 
 
 # --- liver and dose -------------------------------------------------------------------------------------------------
@@ -209,6 +291,35 @@ def _liver(facts: Facts) -> tuple[str, ...]:
         share = share_line(found).replace(",", " people,", 1)
         lines.append(f"{name} above {multiple} × upper limit of normal ({UNCONFIRMED}): {share}.")
     return tuple(lines)
+
+
+def _liver_grades(facts: Facts) -> tuple[str, ...]:
+    """People by the grade of their highest value, such as "ALT by grade: 0 48, 1 3"."""
+    edges = ", ".join(fixed(edge, 0) for edge in facts.protocol.safety.liver_grades)
+    lines = []
+    for measure in facts.protocol.safety.liver:
+        found = facts.every("safety", "liver_grade", measure=measure)
+        if not found or all(e.mark or not e.n for e in found):
+            continue
+        counts = ", ".join(f"grade {e.group}: {e.mark or counted(e.k)}" for e in found)
+        lines.append(
+            f"{facts.study.measures[measure].short}, people by highest value, grades above {edges} × upper limit of normal of "
+            f"the source ({UNCONFIRMED}): {counts}."
+        )
+    return tuple(lines)
+
+
+def _hys_law(facts: Facts) -> tuple[str, ...]:
+    found, plan = facts.one("safety", "hys_law"), facts.protocol.safety
+    if not found.statistic:
+        return ()
+    if found.n == 0:
+        return ("Screen for liver injury (Hy's law): nobody has all of its values after a dose.",)
+    words = (
+        f"ALT or AST above {fixed(plan.liver_multiple_of_upper_normal, 0)} ×, bilirubin above {fixed(plan.bilirubin_multiple, 0)} "
+        f"× and ALP at most {fixed(plan.alkaline_phosphatase_at_most, 0)} × the upper limit ({UNCONFIRMED})"
+    )
+    return (f"Screen for liver injury (Hy's law), {words}: {share_line(found).replace(',', ' people,', 1)}.",)
 
 
 def _by_dose(facts: Facts) -> Table:

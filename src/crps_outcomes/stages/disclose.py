@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 #: The mark "low" would say the count itself for 2, and one of two for 3.
 LEAST_THRESHOLD = 4
 LEAST_FOR_OUTER_QUANTILES = 50
+INTERNAL_ONLY = ("safety/signal",)
 
 _NUMBERS = ["n", "n_missing", "k", "estimate", "lower", "upper", "sd"]
-_DECIMALS = {"%": 0, "mg/kg": 2, "": 2}
+_DECIMALS = {"%": 0, "mg/kg": 2, "mg/kg per session": 2, "": 2}
 _REASON = ["rule", "reason", "stage"]
 
 
@@ -65,7 +66,7 @@ def release(analysis: Analysis, tables: Tables, study: Study) -> Releasable:
     threshold = study.protocol.disclosure.threshold
     cohort = Cohort(tables, study)
     _check_size(cohort, threshold)
-    coarse, rejections = coarsened(analysis.estimates, cohort, threshold), _rejections(tables)
+    coarse, rejections = coarsened(_may_leave(analysis.estimates), cohort, threshold), _rejections(tables)
     estimates = with_fewer_counts(coarse)
     everything = layout_of(coarse, analysis.counts, rejections, study)
     page = protect(showing_only(everything, estimates))
@@ -97,10 +98,17 @@ def release_rules(threshold: int) -> tuple[str, ...]:
         f"The cumulative curve has only the steps between which nobody or at least {threshold} people lie.",
         f"Medians and quantiles need {2 * threshold} people, the 10th and 90th percentile "
         f"{LEAST_FOR_OUTER_QUANTILES}; percentages are whole numbers.",
+        "Harms by where they are recorded, and signals of suicidality and misuse, are in the internal edition only.",
         "Nothing about a single person is shown, and not how many resources of each type the source holds.",
         "Release editions are not yet checked against each other: compare two of them only after the difference has "
         "been checked by hand, and publish one per period.",
     )
+
+
+def _may_leave(estimates: pd.DataFrame) -> pd.DataFrame:
+    """ESTIMATES without what never leaves the clinic: harms by source overlap with the terms, so differences would tell."""
+    statistics = estimates["section"] + "/" + estimates["statistic"]
+    return estimates[~statistics.isin(INTERNAL_ONLY)].reset_index(drop=True)
 
 
 def _check_size(cohort: Cohort, threshold: int) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from crps_outcomes.definitions import Measure
-    from crps_outcomes.events import Diagnosis
+    from crps_outcomes.diagnoses import Diagnosis
     from crps_outcomes.rejections import Rejection
     from crps_outcomes.resources import Patient
     from crps_outcomes.stages.tabulate import Tabulated

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 ACCEPTED_STATUS: dict[str, frozenset[str]] = {
     "Observation": frozenset({"final", "amended", "corrected"}),
     "QuestionnaireResponse": frozenset({"completed", "amended"}),
-    "MedicationAdministration": frozenset({"completed"}),
+    "MedicationAdministration": frozenset({"completed", "stopped"}),  # stopped: an event, never a dose
     "MedicationRequest": frozenset({"active", "completed", "stopped", "on-hold"}),
     "MedicationStatement": frozenset({"active", "completed", "stopped", "on-hold"}),
     "Procedure": frozenset({"completed"}),
     "AdverseEvent": frozenset({"actual"}),
 }
+#: Administrations that count as no exposure, counted apart by their status.
+_TOLD_APART = frozenset({"not-done", "on-hold", "in-progress"})
 REFUTED = frozenset({"refuted", "entered-in-error"})
 
 
@@ -138,13 +140,17 @@ def _refuse_status(resource: fhir.Resource) -> Rejection | None:
     status = resource.actuality if isinstance(resource, fhir.AdverseEvent) else getattr(resource, "status", "")
     if not status:
         return Rejection(resource.ref, "status-missing")
-    return None if status in accepted else Rejection(resource.ref, "status-not-accepted")
+    if status in accepted:
+        return None
+    is_given = isinstance(resource, fhir.MedicationAdministration)
+    return Rejection(resource.ref, "status-not-accepted", status if is_given and status in _TOLD_APART else "")
 
 
 def written_date(resource: fhir.Resource) -> str:
     """The date a resource carries, in FHIR's order of preference; "" for none."""
     period = getattr(resource, "effective_period", None) or getattr(resource, "performed_period", None)
-    names = ("effective_date_time", "effective_instant", "authored", "authored_on", "performed_date_time", "date")
+    names = ("effective_date_time", "effective_instant", "authored", "authored_on", "performed_date_time", "date",
+             "detected", "recorded_date")  # fmt: skip
     found = next((text for name in names if (text := getattr(resource, name, ""))), "")
     return found or (period.start if period else "") or getattr(resource, "issued", "")
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from crps_outcomes.synthetic import fhir_resources as fhir
 from crps_outcomes.synthetic.drugs import Drugs, give
 from crps_outcomes.synthetic.fhir_resources import Entry, Json
+from crps_outcomes.synthetic.options import stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 WHOLE_NUMBER_EVERY = 3  # one whole-number score in this many is a valueInteger
 OTHER_UNIT_EVERY = 4  # one quantity in this many has another accepted unit, or none
+LOUD_EVERY = 40  # one questionnaire in this many has its total spread over every item
 ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
 SNOMED = "http://snomed.info/sct"
 #: Diagnoses that do not come as ICD-10-CM, by the person's number: (every how many, which one).
@@ -63,12 +66,37 @@ class Happened:
 
 @dataclass(frozen=True)
 class Treated:
-    """One medicine or procedure of a class the study's codelists know."""
+    """One medicine or procedure of a class the study's codelists know; no end means going on, but for procedures."""
 
     group: str
+    on: date
+    ended_on: date | None
+    is_procedure: bool
 
 
-Fact = Value | Given | Happened | Treated
+@dataclass(frozen=True)
+class Stopped:
+    """One injection broken off: no dose, but an event with its reason."""
+
+    term: str
+
+
+@dataclass(frozen=True)
+class Harmed:
+    """One diagnosis that a codelist counts as a harm."""
+
+    category: str
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One symptom or sign of CRPS, present or absent."""
+
+    feature: str
+    is_present: bool
+
+
+Fact = Value | Given | Happened | Treated | Stopped | Harmed | Examined
 
 
 @dataclass(frozen=True)
@@ -129,6 +157,10 @@ def chart_of(person: Person, setting: Setting, drugs: Drugs) -> Chart:
         *(_liver(person, place, one, setting) for place, one in enumerate(person.liver)),
         *(_session(person, session, setting, drugs) for session in person.sessions),
         _treatments(person, setting),
+        _scales(person, setting),
+        _more_liver(person, setting),
+        _examination(person, setting),
+        _harms(person, setting),
     )
     for group in lines:
         for line in group:
@@ -235,7 +267,7 @@ def answer_of(measure: Measure, value: float, code: str = "") -> Json:
 def answered(person: Person, score: Score, measure: Measure) -> list[Json]:
     """Items whose answers add up to the score, nested in a group or not, coded or as whole numbers."""
     form = measure.questionnaires[0]
-    values = split(int(score.value), len(form.link_ids), person.index + score.at.toordinal())
+    values = _with_quiet_end(int(score.value), len(form.link_ids), person.index + score.at.toordinal())
     items = [
         {"linkId": link_id, "answer": [_answer(measure, value, is_coded=person.style.has_coded_answers)]}
         for link_id, value in zip(form.link_ids, values, strict=True)
@@ -248,6 +280,13 @@ def _answer(measure: Measure, value: int, *, is_coded: bool) -> Json:
         return {"valueInteger": value}
     option = next(answer for answer in measure.answers if answer.value == value)
     return {"valueCoding": {"system": "http://loinc.org", "code": option.codes[0], "display": option.display}}
+
+
+def _with_quiet_end(total: int, n_items: int, seed: int) -> list[int]:
+    """Answers whose last one, a signal in the PHQ-9, is 0 where the others can hold the total; now and then it is not."""
+    if seed % LOUD_EVERY == 0 or total > 3 * (n_items - 1):
+        return split(total, n_items, seed)
+    return [*split(total, n_items - 1, seed), 0]
 
 
 def split(total: int, n_items: int, seed: int) -> list[int]:
@@ -371,6 +410,92 @@ def _treatments(person: Person, setting: Setting) -> Iterator[Line]:
         made = (
             fhir.procedure(own, code)
             if treatment.resource_type == "Procedure"
-            else fhir.medicine(own, treatment.resource_type, code)
+            else fhir.medicine(own, treatment.resource_type, code, treatment.ended_on)
         )
-        yield Line(made, (Treated(treatment.code.group),))
+        is_procedure = treatment.resource_type == "Procedure"
+        yield Line(made, (Treated(treatment.code.group, treatment.on, treatment.ended_on, is_procedure),))
+
+
+# --- scales, laboratory, examination and harms, each from a stream of its own ------------------------------------------
+
+SHARE_SCALED = 0.6  # sessions with dissociation and alertness on record, of those with vital signs
+#: Who has a harm recorded as a diagnosis, by number: code -> (every how many, which one, days after the first dose).
+HARMS = {"N30.10": (19, 8, 60), "R45.851": (43, 17, 30), "R11.0": (17, 3, 10)}
+#: What is recorded of the four categories, as symptoms and as signs: present, absent, or not examined.
+EXAMINATIONS = {
+    "research": ("pppp", "ppaa"),
+    "clinical": ("pppa", "ppaa"),
+    "not met": ("ppaa", "paaa"),
+    "not known": ("pp--", "p---"),
+}
+SHARES_OF_STATES = (0.35, 0.35, 0.1, 0.2)
+
+
+def _scales(person: Person, setting: Setting) -> Iterator[Line]:
+    """Dissociation after 40 minutes and alertness after 30, higher and lower with the dose."""
+    plan, rng = setting.study.protocol.safety, stream(setting.options, person.index, "scales")
+    for session in person.sessions:
+        dissociation, sleepy = (
+            int(rng.poisson(6 * session.mg_per_kg)),
+            int(rng.binomial(3, 0.25 * min(session.mg_per_kg, 1))),
+        )
+        is_scaled = rng.random() < SHARE_SCALED and bool(session.vitals)
+        for name, value, minute in ((plan.dissociation, dissociation, 40), (plan.sedation, 5 - sleepy, 30)):
+            if name and is_scaled:
+                yield _scale(person, session, setting.study.measures[name], value, minute)
+
+
+def _scale(person: Person, session: Session, measure: Measure, value: int, minute: int) -> Line:
+    at = session.at + timedelta(minutes=minute)
+    own = entry(person, f"{session.kind}{session.number:02d}-{measure.id}", at)
+    elements = {"valueQuantity": fhir.quantity(value, measure.unit)}
+    made = fhir.observation(own, "survey", fhir.concept(measure.sources[0].codes), elements)
+    return Line(made, (Value(measure.id, at, value, session=session.number),))
+
+
+def _more_liver(person: Person, setting: Setting) -> Iterator[Line]:
+    """Bilirubin and ALP beside the enzymes, with their upper limits."""
+    plan, rng = setting.study.protocol.safety, stream(setting.options, person.index, "more liver")
+    for place, one in enumerate(person.liver):
+        bilirubin, alp = round(float(rng.uniform(0.3, 1.1)), 1), int(rng.integers(45, 110))
+        for name, value, upper in ((plan.bilirubin, bilirubin, 1.2), (plan.alkaline_phosphatase, alp, 120)):
+            if name:
+                measure = setting.study.measures[name]
+                limits = [{"high": fhir.quantity(upper, measure.unit)}]
+                elements = {"valueQuantity": fhir.quantity(value, measure.unit), "referenceRange": limits}
+                own = entry(person, f"{name}-{place + 1}", one.at)
+                made = fhir.observation(own, "laboratory", fhir.concept(measure.sources[0].codes), elements)
+                yield Line(made, (Value(name, one.at, value),))
+
+
+def budapest_state(person: Person, setting: Setting) -> str:
+    """The criteria this person's examination is invented to meet."""
+    drawn = stream(setting.options, person.index, "examination").random()
+    passed = accumulate(SHARES_OF_STATES)
+    return next((state for state, edge in zip(EXAMINATIONS, passed, strict=True) if drawn < edge), "not known")
+
+
+def _examination(person: Person, setting: Setting) -> Iterator[Line]:
+    """Symptoms and signs at screening, as booleans or as words."""
+    listed = {code.group: code for code in setting.study.codelists[setting.study.protocol.context.feature_codelist]}
+    letters = EXAMINATIONS[budapest_state(person, setting)]
+    for kind, own in zip(("symptom", "sign"), letters, strict=True):
+        for category, letter in zip(("sensory", "vasomotor", "sudomotor", "motor"), own, strict=True):
+            if letter == "-":
+                continue
+            is_present = letter == "p"
+            words = {"valueCodeableConcept": {"text": "Present" if is_present else "Absent"}}
+            value = {"valueBoolean": is_present} if person.index % 2 else words
+            about = entry(person, f"{kind}-{category}", person.screened_at)
+            made = fhir.observation(about, "exam", fhir.concept([listed[f"{kind}: {category}"]]), value)
+            yield Line(made, (Examined(f"{kind}: {category}", is_present),))
+
+
+def _harms(person: Person, setting: Setting) -> Iterator[Line]:
+    listed = {code.code: code for code in setting.study.codelists[setting.study.protocol.safety.event_codelist]}
+    for code, (every, which, days) in HARMS.items():
+        on = person.first_dose_on + timedelta(days=days)
+        if person.index % every == which and on <= person.last_on and person.sessions:
+            own = entry(person, f"harm-{code.lower().replace('.', '')}", noon(setting, on))
+            made = fhir.condition(own, fhir.concept([listed[code]]), on)
+            yield Line(made, (Harmed(listed[code].group),))

@@ -244,18 +244,19 @@ def administration(entry: Entry, drug: Json, dosage: Json, encounter_id: str = "
     )
 
 
-def medicine(entry: Entry, resource_type: str, code: Json) -> Json:
-    """A medicine beside ketamine, as MedicationRequest or MedicationStatement."""
+def medicine(entry: Entry, resource_type: str, code: Json, ended_on: date | None = None) -> Json:
+    """A medicine beside ketamine, as MedicationRequest or MedicationStatement; only the latter can say its end."""
+    end = {"end": ended_on.isoformat()} if ended_on else {}
     own: dict[str, Json] = {
         "MedicationRequest": {"intent": "order", "authoredOn": entry.at.date().isoformat()},
-        "MedicationStatement": {"effectivePeriod": {"start": entry.at.date().isoformat()}},
+        "MedicationStatement": {"effectivePeriod": {"start": entry.at.date().isoformat(), **end}},
     }
     return resource(
         resource_type,
         entry.id,
         entry.at + WRITTEN_AFTER,
         {
-            "status": "active",
+            "status": "completed" if ended_on else "active",
             **own[resource_type],
             "medicationCodeableConcept": code,
             **_about(entry),

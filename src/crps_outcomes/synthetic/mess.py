@@ -20,6 +20,7 @@ from crps_outcomes.synthetic.chart import (
     Fact,
     Given,
     Line,
+    Stopped,
     Value,
     entry,
     noon,
@@ -333,6 +334,16 @@ def volume_without_strength(scene: Scene) -> list[Fault]:
     return lost("dose-volume-without-strength", doses, spoil)(scene)
 
 
+def broken_off(scene: Scene) -> list[Fault]:
+    """An injection stopped half-way for nausea: an event, and no dose."""
+    stopped = {"status": "stopped", "statusReason": [fhir.concept(text="nausea")]}
+    ref = _spoiled(scene, doses, lambda one: one | stopped)
+    if ref is None:
+        return []
+    scene.chart.facts[ref] = (Stopped("nausea"),)
+    return [Fault(ref, "", "", expected="a stop of ketamine with its reason, and no dose")]
+
+
 def no_route(spoil: Callable[[Json], Json], route: str, *flags: str) -> Apply:
     """A dose whose route cannot be read: it stays a dose but is no intramuscular session."""
 
@@ -376,6 +387,29 @@ def other_medicine(status: str, words: str) -> Callable[[Scene], Line]:
         )
 
     return make
+
+
+def ketamine_order(scene: Scene) -> Line:
+    """An order is no evidence that anything was given."""
+    person = scene.chart.person
+    at = noon(scene.setting, person.screened_at.date() - timedelta(days=1))
+    code = fhir.concept([scene.drugs.ketamine], "ketamine")
+    return Line(fhir.medicine(entry(person, "ketamine-order", at), "MedicationRequest", code))
+
+
+def proposed_medicine(scene: Scene) -> Line:
+    return Line(
+        other_medicine("active", "")(scene).resource | {"id": f"{scene.chart.person.id}-proposed", "intent": "proposal"}
+    )
+
+
+def doses_in_mg(scene: Scene) -> Iterable[str]:
+    """Doses that need no Medication to be read."""
+    return (ref for ref in doses(scene) if "medicationCodeableConcept" in scene.chart.versions[ref][-1])
+
+
+def drug_in_words(resource: Json) -> Json:
+    return resource | {"medicationCodeableConcept": {"text": "Ketamine for intramuscular injection"}}
 
 
 def procedure_not_done(scene: Scene) -> Line:
@@ -569,13 +603,15 @@ FAULTS: dict[str, Apply] = {
     "effectivePeriod": kept(ANY_SCORE, spoils.as_period, "start of the period"),
     "issued only": kept(ANY_SCORE, spoils.as_issued, "dated by issued"),
     "administration not done": lost(WRONG, doses, spoils.with_status("not-done")),
-    "administration stopped": lost(WRONG, doses, spoils.with_status("stopped")),
+    "administration stopped": broken_off,
     "administration in progress": lost(WRONG, doses, spoils.with_status("in-progress")),
     "route and site missing": no_route(spoils.no_route, "not recorded", "route not recorded"),
     "muscle recorded but no route": no_route(
         spoils.muscle_instead_of_route, "not recorded", "route not recorded", "site is a muscle"
     ),
-    "body site recorded as route": no_route(spoils.body_site_as_route, "other", "route not recognised"),
+    "body site recorded as route": no_route(
+        spoils.body_site_as_route, "other", "route not recognised", "body site recorded as route"
+    ),
     "esketamine by code": added(
         "not-racemic-ketamine", other_drug("esketamine", "esketamine nasal spray", "esketamine")
     ),
@@ -592,4 +628,9 @@ FAULTS: dict[str, Apply] = {
     "questionnaire nobody scores": added("questionnaire-unknown", other_questionnaire),
     "pain right after the first dose": added("", pain_after_dose, "never a baseline"),
     "pain between two visits": added("", pain_between_visits, "counts for no visit"),
+    "ketamine ordered, nothing said about giving it": added("no-evidence-of-exposure", ketamine_order),
+    "medicine only proposed": added("only-planned", proposed_medicine),
+    "drug named in words only": kept(
+        doses_in_mg, drug_in_words, "read as ketamine, and flagged", "drug found by its words"
+    ),
 }

@@ -10,7 +10,21 @@ import numpy as np
 from crps_outcomes.errors import DefinitionError
 
 #: One stream per person and topic, so that a change in one topic leaves the others as they were.
-STREAMS = ("person", "response", "visits", "dropout", "sessions", "treatments", "style", "mess")
+STREAMS = (
+    "person",
+    "response",
+    "visits",
+    "dropout",
+    "sessions",
+    "treatments",
+    "style",
+    "mess",
+    "more treatments",
+    "treatment ends",
+    "scales",
+    "more liver",
+    "examination",
+)
 _POPULATION_KEY = 1_000_000_000
 _LARGEST_ENTRY_SCORE = 9
 

@@ -9,20 +9,31 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from crps_outcomes.synthetic.chart import Chart, Given, Happened, Treated, Value, weight_of
+from crps_outcomes.synthetic.chart import (
+    Chart,
+    Given,
+    Happened,
+    Harmed,
+    Stopped,
+    Treated,
+    Value,
+    budapest_state,
+    weight_of,
+)
 from crps_outcomes.synthetic.people import CONSENT_ROLES, DANGLING_ID, ENROLLED_ROLES, Setting
 from crps_outcomes.synthetic.population import population_truth
 from crps_outcomes.synthetic.response import PAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
+    from datetime import date, datetime
 
     from crps_outcomes.synthetic.mess import Fault
 
 Json = dict[str, Any]
+Kind = TypeVar("Kind")
 _TOLERANCE = 1e-9
 
 
@@ -148,10 +159,53 @@ def _patient(one: Found, setting: Setting) -> Json:
         "recorded": one.values,
         "sessions": one.sessions,
         "doses": one.doses,
-        "treatments": sorted(
-            fact.group for facts in one.chart.facts.values() for fact in facts if isinstance(fact, Treated)
-        ),
+        "treatments": sorted(fact.group for fact in _of(one, Treated)),
+        "context": _context(one, setting) if one.is_treated else {},
     }
+
+
+def _of(one: Found, kind: type[Kind]) -> list[Kind]:
+    return [fact for facts in one.chart.facts.values() for fact in facts if isinstance(fact, kind)]
+
+
+def _context(one: Found, setting: Setting) -> Json:
+    """Where the diagnosis is by its words, the criteria met, and the treatments by the day of the first dose."""
+    assert one.first_dose_at is not None
+    day, plan = one.first_dose_at.date(), setting.study.protocol.context
+    words = str(one.chart.versions[f"Condition/{one.chart.person.id}-crps"][-1]["code"]).lower()
+    earlier = [fact for fact in _of(one, Treated) if fact.on <= day]
+    tried = {
+        fact.group
+        for fact in earlier
+        if fact.group not in plan.not_counted
+        and (fact.group in plan.done_once or _weeks(fact, day) >= plan.refractory_weeks)
+    }
+    return {
+        "limb": "upper"
+        if "upper limb" in words or "hand" in words
+        else "lower"
+        if "lower limb" in words
+        else "other"
+        if "other specified site" in words
+        else "not recorded",
+        "side": next(
+            (side for side in ("right", "left") if f" {side} " in words),
+            "both" if "bilateral" in words else "not recorded",
+        ),
+        "budapest": budapest_state(one.chart.person, setting),
+        "earlier": sorted({fact.group for fact in earlier}),
+        "at_start": sorted(
+            {fact.group for fact in earlier if not fact.is_procedure and not (fact.ended_on and fact.ended_on < day)}
+        ),
+        "refractory": "not known" if not earlier else "yes" if len(tried) >= plan.refractory_classes else "no",
+        "started": sorted({fact.group for fact in _of(one, Treated) if fact.on > day}),
+    }
+
+
+def _weeks(fact: Treated, day: date) -> float:
+    """A procedure is on record on its day only; a medicine until it ended, or the first dose."""
+    last = fact.on if fact.is_procedure else min(fact.ended_on or day, day)
+    return (last - fact.on).days / 7
 
 
 # --- the cohort ---------------------------------------------------------------------------------------------------
@@ -216,10 +270,20 @@ def _safety(found: Sequence[Found], setting: Setting) -> Json:
         "serious": sum(event.is_serious for event in events),
         "monitored": {
             plan.systolic: sum(_monitored(one, plan.systolic, setting, needs_before=True) for one in treated),
-            plan.oxygen_saturation: sum(
-                _monitored(one, plan.oxygen_saturation, setting, needs_before=False) for one in treated
-            ),
+            **{
+                name: sum(_monitored(one, name, setting, needs_before=False) for one in treated)
+                for name in (plan.oxygen_saturation, plan.dissociation, plan.sedation)
+                if name
+            },
         },
+        "harms": dict(sorted(Counter(fact.category for one in treated for fact in _of(one, Harmed)).items())),
+        "stops": sum(len(_of(one, Stopped)) for one in treated),
+        "dissociated": sum(
+            fact.value > plan.dissociation_above
+            for one in treated
+            for fact in _of(one, Value)
+            if fact.measure == plan.dissociation
+        ),
     }
 
 
