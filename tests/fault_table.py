@@ -485,7 +485,7 @@ _ENDINGS: dict[Verdict, str] = {
 }
 _REMARKS = {
     "F10": "no pull asks for `_include` or `_revinclude`, which a test reads from the requests.",
-    "F25": "a search counts fewer the same night and is asked again; an export tells nothing until the whole pull of the week; a folder is whole every night.",
+    "F25": "a search counts fewer the same night and is asked again; after an export of changes its search counts fewer, and it is made whole; a folder is whole every night.",
     "F26": "resources without a date of change are found by the counts or, if only their content changed, by the whole pull of the week.",
     "F42": "a folder that lists an empty type on the first night cannot be told from a cohort that has none: unverified. On later nights it is refused.",
     "F49": "the client of these runs has an ES384 key.",

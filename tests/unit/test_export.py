@@ -372,8 +372,7 @@ def test_what_the_export_does_not_hold_is_searched_for(listed, tmp_path, digest)
     known = {name: own for name, own in PARAMETERS.items() if listed or name != "AdverseEvent"}
     server = Compartment(cohort(), parameters=known)
     found = pulled(server, tmp_path, level="patient")
-    state = "complete" if listed else "unverified"  # of pages of an unlisted type nothing says whether a row slipped
-    assert (found.snapshot.digest, found.state) == (digest, state)
+    assert (found.snapshot.digest, found.state) == (digest, "complete")
     assert server.asked("Medication")
     assert not [url for url in server.asked("Observation") if "_summary" not in url.params]
 

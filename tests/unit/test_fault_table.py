@@ -46,7 +46,7 @@ def test_f25_a_deletion_nothing_tells_of_is_found_within_the_week():
     found = {source: run(Case("F25", source, NIGHTS, LASTING)).words for source in VARIANTS["F25"].sources}
     assert found == {
         "rest": "found in the same night",
-        "export": "found by the whole pull of the week",
+        "export": "found in the same night",
         "folder": "found in the same night",
     }
 

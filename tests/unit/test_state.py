@@ -54,5 +54,7 @@ def test_the_snapshot_pulled_last_is_the_last_one(tmp_path):
     second = pulled_from(FaultyServer([*cohort(), observation("more", "a")]), tmp_path)
     records = Records(Home.at(tmp_path).state_url)
     assert [one.digest for one in records.snapshots()] == [first.snapshot.digest, second.snapshot.digest]
-    pulled_from(FaultyServer(cohort()), tmp_path)
-    assert [one.digest for one in records.snapshots()] == [second.snapshot.digest, first.snapshot.digest]
+    pulled_from(FaultyServer([*cohort(), observation("more", "a")]), tmp_path)  # no news
+    assert [one.digest for one in records.snapshots()] == [first.snapshot.digest, second.snapshot.digest]
+    third = pulled_from(FaultyServer(cohort()), tmp_path)  # as it was, but in another way
+    assert [one.digest for one in records.snapshots()][-1] == third.snapshot.digest

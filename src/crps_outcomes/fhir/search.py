@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import httpx
@@ -26,7 +26,6 @@ from crps_outcomes.home import append_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from crps_outcomes.definitions import Pull
@@ -53,6 +52,7 @@ _LONGEST_ADDRESS = 2_000  # characters; some servers and proxies refuse longer o
 _TAKES_NO_FORMS = frozenset({404, 405, 415, 501})
 #: The server's clock is told in whole seconds.
 _A_MOMENT = timedelta(seconds=2)
+_FAR_FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 _UNTIL_SETTLED_SECONDS = 5.0
 
 
@@ -160,6 +160,7 @@ class RestSession:
     pulled_at: datetime
     parameters: Mapping[str, frozenset[str]]
     parts: tuple[Part, ...] = ()
+    probed: dict[str, bool] = field(default_factory=dict)  # unlisted types: whether they are searched by change
     numbers: Counter[str] = field(default_factory=Counter)  # of the units so far, by type
     since: None = None  # each query says so itself
     deleted: frozenset[tuple[str, str]] = frozenset()
@@ -246,6 +247,15 @@ class RestSession:
     def _knows_changes(self, resource_type: str) -> bool:
         return "_lastUpdated" in self.parameters.get(resource_type, ())
 
+    def _can_tell_changes(self, shard: Shard) -> bool:
+        """The server searches by change; of a type it does not list, it says so by counting none in the far future."""
+        name = shard.resource_type
+        if name in self.parameters:
+            return self._knows_changes(name)
+        if name not in self.probed:
+            self.probed[name] = self._count(shard._replace(since=_FAR_FUTURE)) == 0
+        return self.probed[name]
+
     def _taken(self, shard: Shard) -> tuple[Part, ...]:
         faults: Counter[str] = Counter()
         while True:
@@ -286,7 +296,7 @@ class RestSession:
             raise FaultError("F07", f"the server declares {after}, {n_found} arrived (count_mismatch)")
         if len(pages) > 1 and self._changed_meanwhile(shard, first.date):
             raise FaultError("F04", "rows changed while the pages were read (drift)")
-        is_settled = len(pages) == 1 or self._knows_changes(shard.resource_type)  # else a row may have slipped unseen
+        is_settled = len(pages) == 1 or self._can_tell_changes(shard)  # else a row may have slipped unseen
         return tuple(_part(shard, page, self.limits.page_size, after, is_settled=is_settled) for page in pages)
 
     def _following(self, shard: Shard, first: _Page, total: int | None) -> Iterator[_Page]:
@@ -319,7 +329,7 @@ class RestSession:
 
     def _changed_meanwhile(self, shard: Shard, since: datetime) -> bool:
         """Whether anything changed since the first page: a row may have slipped from a page not read to one read."""
-        if not self._knows_changes(shard.resource_type):
+        if not self._can_tell_changes(shard):
             return False
         swept = self._page(shard, self._first_url(shard._replace(since=since - _A_MOMENT)), 1)
         return any(changed <= swept.date + _A_MOMENT for changed in swept.changes)  # later ones are of a wrong clock

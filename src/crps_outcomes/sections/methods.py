@@ -70,7 +70,7 @@ def _attributes(facts: Facts) -> tuple[tuple[str, str], ...]:
             "Treatment policy: every score counts, whatever was given before it",
         ),
         ("Missing score", "Not imputed. Means: people with a score. Shares: also with missing counted as not improved"),
-        ("Death", "Not read from the record"),
+        ("Death", "Told among what happened after the first dose"),
     )
 
 
