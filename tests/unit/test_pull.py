@@ -200,3 +200,10 @@ def test_the_ledger_file_has_no_ids(tmp_path):
     assert "a-1" not in text
     assert json.dumps("dose") not in text
     assert text.startswith("query_id,part,resource_type,asked,declared,received,distinct,accepted,rejected,hole")
+
+
+def test_a_medication_that_only_an_order_refers_to_is_pulled(tmp_path):
+    order = resource("MedicationRequest", "order", subject={"reference": "Patient/a"}, status="active",
+                     medicationReference={"reference": "Medication/of-others"})  # fmt: skip
+    own = protocol(resource_types=("Patient", "Consent", "MedicationAdministration", "MedicationRequest"))
+    assert counts(pulled_from(FaultyServer([*cohort(), order]), tmp_path, own))["Medication"] == 2

@@ -46,13 +46,14 @@ if TYPE_CHECKING:
     from crps_outcomes.workplace import Workplace
 
 
-class _Administration(msgspec.Struct, frozen=True, rename="camel"):
-    """What tells which Medication was given; the rest is screened later."""
+class _Medicated(msgspec.Struct, frozen=True, rename="camel"):
+    """What tells which Medication was given or ordered; the rest is screened later."""
 
     medication_reference: fhir.Reference = fhir.Reference()
 
 
-_ADMINISTRATION = msgspec.json.Decoder(_Administration)
+_MEDICATED = msgspec.json.Decoder(_Medicated)
+_MEDICATED_TYPES = ("MedicationAdministration", "MedicationRequest", "MedicationStatement")
 
 
 class _WholeIsNeededError(Exception):
@@ -333,8 +334,8 @@ def _vanished(taking: Taking, resource_types: Sequence[str], enrolment: Enrolmen
 
 
 def _ask_medications(taking: Taking, keeps: Keeps) -> Keeps:
-    """The Medications that the kept administrations refer to."""
-    given = taking.newest("MedicationAdministration", keeps)
+    """The Medications that the kept administrations, orders and statements refer to."""
+    given = (item for name in _MEDICATED_TYPES for item in taking.newest(name, keeps))
     used = frozenset(_medication_id(item) for item in given) - {""}
 
     def keeps_medications(name: str, item: Item | Held) -> bool:
@@ -445,10 +446,10 @@ def _patient_of(item: Item | Held) -> fhir.Reference:
 
 def _medication_id(item: Held) -> str:
     try:
-        administration = _ADMINISTRATION.decode(item.body)
+        medicated = _MEDICATED.decode(item.body)
     except msgspec.DecodeError:
         return ""  # screening names its fault
-    identity = fhir.id_in(administration.medication_reference, "Medication")
+    identity = fhir.id_in(medicated.medication_reference, "Medication")
     return identity if FHIR_ID.fullmatch(identity) else ""
 
 
