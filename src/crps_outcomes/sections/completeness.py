@@ -178,6 +178,7 @@ def _changes(facts: Facts) -> Table:
         encoding="Resources by type. What is listed here is why figures differ from the report before.",
         columns=(*text_columns(("Resource", 60), ("What happened", 100)), *number_columns(("n", 14))),
         rows=tuple(row(r["resource_type"], CHANGES[r["change"]], count(int(r["n"]))) for r in rows),
+        empty="Nothing changed, or this is the first data.",
         style="dense tight fixed",
     )
     return noted(table, facts)

@@ -118,7 +118,7 @@ def _watched(facts: Facts) -> Table:
 
 def _plausible(measure: Measure) -> str:
     low, high = (fixed(edge, 0) for edge in measure.range)
-    return f"{low} to {high} {measure.unit_label or measure.unit}"
+    return f"{low} to {high} {(measure.unit_label or measure.unit).split(',')[0]}"
 
 
 def _source_words(measure: Measure) -> str:
@@ -129,6 +129,8 @@ def _source_words(measure: Measure) -> str:
         stated = ", where the range is stated" if source.needs_stated_range else ""
         codes.append(" or ".join(code_words(code) for code in source.codes) + inner + raw + stated)
     forms = ["QuestionnaireResponse, scored from its items"] if measure.questionnaires else []
+    if measure.items and measure.items.of:
+        forms.append(f"Answers to items of {measure.items.of}")
     return "; ".join([f"Observation: {'; '.join(codes)}" if codes else "", *forms]).strip("; ")
 
 
