@@ -15,7 +15,7 @@ FAULTS = pytest.mark.parametrize("fault", CATALOGUE, ids=lambda one: one.code)
 
 
 @FAULTS
-def test_a_fault_ends_in_the_same_data_or_in_a_refusal_with_its_name(fault):
+def test_T8_a_fault_ends_in_the_same_data_or_in_a_refusal_with_its_name(fault):
     found = outcomes(fault)
     assert found
     assert {case: one for case, one in found.items() if one.verdict == "VIOLATION"} == {}

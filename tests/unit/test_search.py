@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import ssl
 from datetime import UTC, datetime
-from ipaddress import ip_address
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from small_cohort import KEPT, cohort, counts, protocol, pulled_from
 
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, SourceError
@@ -353,37 +346,7 @@ def test_back_off_grows_and_ends():
     assert waits == [1, 2, 4, 8]
 
 
-# --- certificates (T4) -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A file with a self-signed certificate for 127.0.0.1 and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path_factory.mktemp("tls") / "own.pem"
-    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    file.write_bytes(made.public_bytes(Encoding.PEM) + secret)
-    return file
-
-
-def test_an_unknown_certificate_ends_it_before_a_byte_of_the_query_is_sent(certificate, tmp_path):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server = FaultyServer(cohort())
-    with listening(server.answer, context) as base:
-        with pytest.raises(SourceError, match="certificate is not trusted"):
-            pull(rest_source(base, surroundings=QUICK), protocol(), Home.at(tmp_path))
-        assert server.requests == []
-        trusting = rest_source(base, surroundings=QUICK, ca_file=certificate)
-        assert pull(trusting, protocol(), Home.at(tmp_path)).state == "complete"
+# --- certificates ----------------------------------------------------------------------------------------------------
 
 
 def test_a_file_that_holds_no_certificates_is_refused(tmp_path):
