@@ -7,6 +7,7 @@ what became of the rest of it is a change.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from heapq import merge
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from crps_outcomes import resources as fhir
 from crps_outcomes.journal import Place, Row
 from crps_outcomes.rejections import Rejection
 from crps_outcomes.tables import CHANGES, LEDGER, build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import pandas as pd
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
     from crps_outcomes.journal import Held
 
 _HOLES_IN_A_MESSAGE = 12
+#: Names that we or a server made: Observation-001.2 whole, Observation.3.ndjson.gz, output-00004.ndjson Observation.
+_TYPE = f"(?:{'|'.join(fhir.TYPES)})"
+_TECHNICAL = re.compile(
+    rf"(?:{_TYPE}[-.\d]*|(?:export )?output-\d+|export {_TYPE}|patient-list|manifest\.json \w+)"
+    rf"(?:\.(?:nd)?json(?:\.gz|\.zst)?)?(?: {_TYPE})?(?: whole)?(?:\.\d)*"
+)
 _NO_ORDER = "F05 one resource in two versions, and no meta.lastUpdated tells which is newer"
 _SUBSETTED = "F16 the source sent shortened resources (SUBSETTED)"
 
@@ -191,10 +199,13 @@ class Books:
 
 
 def complaint(ledger: pd.DataFrame) -> str:
-    """What is missing, in one sentence per hole: type, query, part and fault code; no ids, no values."""
+    """What is missing, in one sentence per hole: type, query, part and fault code; no ids, no values.
+
+    Somebody may have named a file after a person: a name is told only if it is made of a type and numbers.
+    """
     holes = ledger[ledger["hole"] != ""]
     told = [
-        f"{row['resource_type'] or 'any type'} ({row['query_id']}, part {row['part']}): {row['hole']}"
+        f"{_type_told(row)} ({_place_told(row)}, part {row['part']}): {row['hole']}"
         for row in holes.head(_HOLES_IN_A_MESSAGE).to_dict("records")
     ]
     more = len(holes) - len(told)
@@ -204,8 +215,18 @@ def complaint(ledger: pd.DataFrame) -> str:
 def missing(ledger: pd.DataFrame) -> tuple[str, ...]:
     """What is missing, in a few words each: resource type and fault code."""
     holes = ledger[ledger["hole"] != ""]
-    told = (f"{row['resource_type'] or 'any type'} {row['hole'].split()[0]}" for row in holes.to_dict("records"))
+    told = (f"{_type_told(row)} {row['hole'].split()[0]}" for row in holes.to_dict("records"))
     return tuple(sorted(set(told)))
+
+
+def _type_told(row: Mapping[Any, Any]) -> str:
+    name = str(row["resource_type"])
+    return name if name in fhir.TYPES else "a file" if name else "any type"
+
+
+def _place_told(row: Mapping[Any, Any]) -> str:
+    place = str(row["query_id"])
+    return place if _TECHNICAL.fullmatch(place) else "a name that the ledger has"
 
 
 def _together(runs: Iterable[Iterator[Held]], before: Before | None) -> Iterator[_Copies]:

@@ -288,3 +288,12 @@ def test_a_type_that_cannot_be_narrowed_is_read_once_when_somebody_is_new(tmp_pa
     clinic.write(group(*(member(name) for name in "abcx")), version="2")
     second, _ = clinic.night(tmp_path)
     assert not (second.snapshot.rejections()["rule"] == "duplicate").any()
+
+
+def test_a_file_named_after_a_person_is_not_named_in_a_message(tmp_path):
+    folder = write_folder(tmp_path / "files", cohort(), is_listed=False)
+    (folder / "Jane_Doe_1970.ndjson.gz").write_bytes(b"not packed")
+    with pytest.raises(IncompleteDataError, match="F39") as caught:
+        pull(folder_source(folder), protocol(), Home.at(tmp_path / "home"))
+    assert "Jane" not in str(caught.value)
+    assert "Jane_Doe" in next((tmp_path / "home").rglob("ledger.csv")).read_text()
