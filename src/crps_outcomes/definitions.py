@@ -9,13 +9,14 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from crps_outcomes.declaration import Definition, Identifier, State
+from crps_outcomes.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-State = Literal["confirmed", "unconfirmed", "project rule", "example"]
 Direction = Literal["lower", "higher", "none"]
 Selector = Literal["group", "research_subject", "episode_of_care", "care_plan", "list"]
 Method = Literal[
@@ -75,12 +76,6 @@ Immpact = Literal[
     "participant disposition",
     "",
 ]
-
-
-class Definition(BaseModel):
-    """A frozen piece of the study folder; a key it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
 
 class Code(Definition):
@@ -582,6 +577,7 @@ class Protocol(Definition):
     baseline: BaselineRule
     visits: tuple[Visit, ...]
     outcomes: OutcomePlan
+    plan: Plan = Plan()
     safety: SafetyPlan
     disclosure: Disclosure = Disclosure()
 

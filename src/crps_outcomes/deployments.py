@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from crps_outcomes.definitions import Definition
+from crps_outcomes.declaration import Definition
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.params import CommonParams, NightlyParams, ReportParams, parse
 

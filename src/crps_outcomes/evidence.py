@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
 
-from crps_outcomes.definitions import Definition
+from crps_outcomes.declaration import Definition
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.numbers import MINUS
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
+from crps_outcomes.declaration import Definition
 from crps_outcomes.definitions import (
     COMBINING,
     CodeTrap,
-    Definition,
     ListedCode,
     Measure,
     Protocol,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -38,8 +38,15 @@ FUNCTION = "promis_physical_function"
 
 @cache
 def the_study() -> Study:
-    """The study folder of this checkout."""
-    return load(locate())
+    """The study folder of this checkout, with fewer rounds of chance, so that tests take milliseconds."""
+    study = load(locate())
+    plan = study.protocol.plan
+    few = plan.model_copy(update={
+        "repeated_measures": plan.repeated_measures.model_copy(update={"bootstrap_samples": 20}),
+        "missing_data": plan.missing_data.model_copy(update={"imputations": 5}),
+        "precision": plan.precision.model_copy(update={"simulations": 5}),
+    })  # fmt: skip
+    return replace(study, protocol=study.protocol.model_copy(update={"plan": few}))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pandas as pd
 from crps_outcomes.analysis.coarse import coarsened, with_fewer_counts
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.flow import REASONS
-from crps_outcomes.analysis.identities import FLOW_NAMES, Shown, identities, settle, shown_counts
+from crps_outcomes.analysis.identities import FLOW_NAMES, NAMES, Shown, identities, settle, shown_counts
 from crps_outcomes.disclosure import LEFT_OUT, PROTECTING, Layout, Releasable, protect
 from crps_outcomes.errors import DefinitionError, DisclosureError
 from crps_outcomes.tables import ESTIMATES, finish
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 #: The mark "low" would say the count itself for 2, and one of two for 3.
 LEAST_THRESHOLD = 4
 LEAST_FOR_OUTER_QUANTILES = 50
-INTERNAL_ONLY = ("safety/signal",)
+INTERNAL_ONLY = frozenset({"safety/signal"})
+#: Statistics without counts of their own that are hidden with the rows they compare.
+FOLLOWING = frozenset({"participants/smd"})
 
 _NUMBERS = ["n", "n_missing", "k", "estimate", "lower", "upper", "sd"]
 _DECIMALS = {"%": 0, "mg/kg": 2, "mg/kg per session": 2, "": 2}
@@ -106,9 +108,14 @@ def release_rules(threshold: int) -> tuple[str, ...]:
 
 
 def _may_leave(estimates: pd.DataFrame) -> pd.DataFrame:
-    """ESTIMATES without what never leaves the clinic: harms by source overlap with the terms, so differences would tell."""
+    """ESTIMATES without what never leaves the clinic.
+
+    A statistic whose counts `identities` does not name cannot be audited, so it stays inside until somebody names them.
+    Harms by source overlap with the terms, so differences would tell.
+    """
     statistics = estimates["section"] + "/" + estimates["statistic"]
-    return estimates[~statistics.isin(INTERNAL_ONLY)].reset_index(drop=True)
+    may_leave = (NAMES.keys() | FOLLOWING) - INTERNAL_ONLY
+    return estimates[statistics.isin(may_leave)].reset_index(drop=True)
 
 
 def _check_size(cohort: Cohort, threshold: int) -> None:
