@@ -1,4 +1,4 @@
-"""Rows of ESTIMATES: every one has n, a method, and an interval or the reason why there is none.
+"""Rows of ESTIMATES: every one has n, n_missing, a method, and an interval or the reason why there is none.
 
 The small-n rule lives here and nowhere else: below 3 no estimate, below 10 no interval, shares below 10 as counts.
 """
@@ -43,8 +43,8 @@ class Key:
         return replace(self, group=group)
 
 
-def row(key: Key, interval: Interval, *, unit: str, k: int | None = None, n_missing: int | None = None) -> Row:
-    """One row from a key and an estimate, as it is."""
+def row(key: Key, interval: Interval, *, unit: str, k: int | None = None, n_missing: int = 0) -> Row:
+    """One row from a key and an estimate, as it is; ``n_missing`` stays 0 only where nothing can be missing."""
     return {
         "estimate_id": key.id, **vars(key), "n": interval.n, "n_missing": n_missing, "k": k,
         "estimate": interval.estimate, "lower": interval.lower, "upper": interval.upper, "sd": interval.sd,
@@ -64,12 +64,12 @@ def small_n(interval: Interval, what: str = "people", *, n: int | None = None) -
     return interval
 
 
-def mean_row(key: Key, values: Values, *, unit: str, n_missing: int | None = None) -> Row:
+def mean_row(key: Key, values: Values, *, unit: str, n_missing: int = 0) -> Row:
     """Mean, t interval and standard deviation of one value per person."""
     return row(key, small_n(estimators.mean_t(values)), unit=unit, n_missing=n_missing)
 
 
-def median_row(key: Key, values: Values, *, unit: str, n_missing: int | None = None, what: str = "people") -> Row:
+def median_row(key: Key, values: Values, *, unit: str, n_missing: int = 0, what: str = "people") -> Row:
     """Median with quartiles as lower and upper; quartiles describe, so they need no more than 3 values."""
     found = estimators.median_quartiles(values)
     if found.n < LEAST_FOR_ESTIMATE:
@@ -77,7 +77,7 @@ def median_row(key: Key, values: Values, *, unit: str, n_missing: int | None = N
     return row(key, found, unit=unit, n_missing=n_missing)
 
 
-def share_row(key: Key, k: int, n: int, *, n_missing: int | None = None, what: str = "people") -> Row:
+def share_row(key: Key, k: int, n: int, *, n_missing: int = 0, what: str = "people") -> Row:
     """A share of n in percent with its Wilson interval; fewer than 10 give counts only."""
     found = estimators.wilson(k, n)
     if 0 < n < LEAST_FOR_INTERVAL:
@@ -86,7 +86,7 @@ def share_row(key: Key, k: int, n: int, *, n_missing: int | None = None, what: s
     return row(key, found, unit="%", k=k, n_missing=n_missing)
 
 
-def described_share_row(key: Key, k: int, n: int, *, reason: str = DESCRIPTION, n_missing: int | None = None) -> Row:
+def described_share_row(key: Key, k: int, n: int, *, reason: str = DESCRIPTION, n_missing: int = 0) -> Row:
     """A share in percent where the n is everything there is, so that an interval would answer no question."""
     percent = 100 * k / n if n else None
     found = estimators.Interval(n, percent, None, None, "share", reason=reason if n else "nobody in the denominator")
