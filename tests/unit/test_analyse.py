@@ -92,6 +92,49 @@ def test_ten_patients_by_hand_change_by_2_3_points_without_an_interval_at_eight(
     assert change["reason"] == "fewer than 10 people: no interval"
 
 
+def test_fewer_than_ten_changes_have_a_median_with_its_range():
+    middle = one(ten_patients(), f"pain/median_change/analysed/{PAIN}/week_4/-")
+    assert middle[["estimate", "lower", "upper"]].tolist() == [-2.75, -4, 0]
+    assert (middle["method"], middle["reason"]) == (
+        "median (range)", "fewer than 10 people: median and range, no interval",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("n", "mean", "beside", "share"),
+    [
+        (2, "no estimate", "no estimate", "counts only"),
+        (3, "no interval", "median and range", "counts only"),
+        (9, "no interval", "median and range", "counts only"),
+        (10, "t interval", "Hodges-Lehmann", "Wilson"),
+        (39, "t interval", "Hodges-Lehmann", "Wilson"),
+        (40, "t interval", "Hodges-Lehmann", "Wilson"),
+    ],
+)
+def test_the_table_of_small_samples_is_obeyed(n, mean, beside, share):
+    analysis = analysed([with_pain(i, 8, 5 + i % 3, 5 + i % 3, 3 + i % 3) for i in range(n)])
+    for estimate_id, expected in (
+        (f"pain/mean_change/analysed/{PAIN}/week_4/-", mean),
+        (f"pain/median_change/analysed/{PAIN}/week_4/-", beside),
+        (f"responders/responder/observed/{PAIN}/week_4/30", share),
+    ):
+        row = one(analysis, estimate_id)
+        assert expected in (row["reason"] or row["method"])
+
+
+def test_a_plan_that_asks_for_guaranteed_coverage_gets_the_exact_interval_for_responders():
+    study = the_study()
+    plan = study.protocol.plan.model_copy(update={"responder_interval": "clopper-pearson"})
+    exact = replace(study, protocol=study.protocol.model_copy(update={"plan": plan}))
+    tables = cohort([with_pain(i, 8, 5, 5, 3 + i % 5) for i in range(20)])
+    wide, usual = (
+        one(analyse(tables, each, as_of=AS_OF), f"responders/responder/observed/{PAIN}/week_4/50")
+        for each in (exact, study)
+    )
+    assert wide["method"] == "Clopper-Pearson exact interval"
+    assert wide["lower"] < usual["lower"] < usual["upper"] < wide["upper"]
+
+
 def test_a_mean_of_ten_has_an_interval():
     start = one(ten_patients(), f"pain/mean/analysed/{PAIN}/baseline/-")
     assert start["n"] == 10
