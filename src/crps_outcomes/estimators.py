@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,8 +78,8 @@ def is_responder(baseline: pd.Series, value: pd.Series, percent: float, directio
 # --- numbers ------------------------------------------------------------------------------------------------------
 
 
-def mean_t(values: Values) -> Interval:
-    """The mean with its t interval."""
+def mean_t(values: Values, alpha: float = 0.05) -> Interval:
+    """The mean with its t interval, which misses ``alpha`` of the time."""
     method = "mean, t interval"
     n = len(values)
     if n == 0:
@@ -89,7 +90,7 @@ def mean_t(values: Values) -> Interval:
     sd = float(np.std(values, ddof=1))
     if is_constant(values):
         return Interval(n, mean, None, None, method, sd=0.0, reason="all values are equal: no interval")
-    lower, upper = stats.t.interval(0.95, n - 1, loc=mean, scale=sd / n**0.5)
+    lower, upper = stats.t.interval(1 - alpha, n - 1, loc=mean, scale=sd / n**0.5)
     return Interval(n, mean, float(lower), float(upper), method, sd=sd)
 
 
@@ -218,8 +219,7 @@ def spread(values: Values) -> Interval:
 
 def reliable_change(sd: float, reliability: float) -> float:
     """The change of one person that measurement error alone exceeds 5 times in 100: 1.96 √2 SEM (Jacobson and Truax 1991)."""
-    standard_error = sd * float(1 - reliability) ** 0.5
-    return float(stats.norm.ppf(0.975)) * float(2**0.5) * standard_error
+    return float(stats.norm.ppf(0.975)) * sqrt(2) * sd * sqrt(1 - reliability)
 
 
 def mean_clustered(values: Values, clusters: NDArray[Any]) -> Interval:

@@ -13,6 +13,7 @@ from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities, settle, shown_counts
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
+from crps_outcomes.analysis.precision import precision
 from crps_outcomes.analysis.responders import OBSERVED, responders
 from crps_outcomes.analysis.safety import safety
 from crps_outcomes.errors import PipelineError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, pain, responders, function, safety, completeness)
+SECTIONS = (participants, dosing, pain, responders, function, safety, completeness, precision)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from crps_outcomes.sections.function import function
 from crps_outcomes.sections.methods import methods
 from crps_outcomes.sections.pain import pain
 from crps_outcomes.sections.participants import participants
+from crps_outcomes.sections.precision import precision
 from crps_outcomes.sections.provenance import provenance as provenance_section
 from crps_outcomes.sections.responders import responders
 from crps_outcomes.sections.safety import safety
@@ -42,6 +43,7 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "function": function,
     "safety": safety,
     "completeness": completeness,
+    "precision": precision,
     "context": context,
     "methods": methods,
     "provenance": provenance_section,
