@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T, HODGES_LEHMANN, SIGN_FLIP, BOOTSTRAP = "t", "Hodges-Lehmann", "sign-flip", "bootstrap"
 SIGN_FLIP_BELOW = 30  # people
 SIMULATED, CLOSED_FORM = "simulation", "closed form"
-STEP = 10  # people between two points of the curve
+STEP = 5  # people between two points of the curve
 _STREAM = 11  # keeps this section's draws apart from others of the same seed
 
 INPUT = "an input of the simulation: no interval"
