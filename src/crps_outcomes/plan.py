@@ -33,6 +33,15 @@ class Intercurrent(Definition):
     response: Literal["treatment policy", "composite"] = "treatment policy"
     durability: Literal["ignored", "loss", "censor"] = "ignored"
 
+    @property
+    def name(self) -> str:
+        """Such as "treatment started: opioid"."""
+        return f"{self.event}: {', '.join(self.terms)}" if self.terms else self.event
+
+    def covers(self, event: str, term: str) -> bool:
+        """Whether the rule speaks about such an event."""
+        return event == self.event and (not self.terms or term in self.terms)
+
 
 class KeySecondary(Definition):
     """One key secondary endpoint; their order is the order of the list."""
