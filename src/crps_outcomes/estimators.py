@@ -232,7 +232,7 @@ def spread(values: Values) -> Interval:
 def reliable_change(sd: float, reliability: float) -> float:
     """The change of one person that measurement error alone exceeds 5 times in 100: 1.96 √2 SEM (Jacobson and Truax 1991)."""
     standard_error = sd * float(1 - reliability) ** 0.5
-    return float(stats.norm.ppf(0.975)) * float(2**0.5) * standard_error
+    return float(stats.norm.ppf(0.975) * 2**0.5 * standard_error)
 
 
 def mean_clustered(values: Values, clusters: NDArray[Any]) -> Interval:
