@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.rates import confint_poisson
 
@@ -92,6 +93,18 @@ def mean_t(values: Values, alpha: float = 0.05) -> Interval:
         return Interval(n, mean, None, None, method, sd=0.0, reason="all values are equal: no interval")
     lower, upper = stats.t.interval(1 - alpha, n - 1, loc=mean, scale=sd / n**0.5)
     return Interval(n, mean, float(lower), float(upper), method, sd=sd)
+
+
+def p_of_no_change(values: Values) -> float:
+    """The two-sided p-value of the t test that the mean is 0; below 0.05 exactly where the t interval leaves 0 out."""
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def adjusted(p_values: Sequence[float], method: str) -> Values:
+    """p-values adjusted for their number: "holm", "bonferroni" or "fdr_bh" (Benjamini-Hochberg)."""
+    if not p_values:
+        return np.array([], dtype=np.float64)
+    return np.asarray(multipletests(p_values, method=method)[1], dtype=np.float64)
 
 
 def median_quartiles(values: Values) -> Interval:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
 from crps_outcomes.analysis.dosing import dosing
+from crps_outcomes.analysis.endpoints import endpoints
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities, settle, shown_counts
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, pain, responders, function, safety, completeness, precision)
+SECTIONS = (participants, dosing, endpoints, pain, responders, function, safety, completeness, precision)
 
 
 @dataclass(frozen=True)
