@@ -46,11 +46,16 @@ def tables(name: str):
 
 
 @cache
+def analysis(name: str):
+    return analyse(tables(name), the_study(), as_of=AS_OF)
+
+
+@cache
 def made(name: str, edition: str):
     """The report with every section there is."""
     study = the_study()
     everything = study.reports["evidence"].model_copy(update={"sections": tuple(SECTIONS)})
-    found = disclose(analyse(tables(name), study, as_of=AS_OF), tables(name), study, edition)
+    found = disclose(analysis(name), tables(name), study, edition)
     return compose(found, study, everything, provenance(edition))
 
 
@@ -84,7 +89,7 @@ def test_the_searches_find_what_they_are_for():
 
 
 def test_what_is_the_same_for_everybody_has_no_interval_in_any_row():
-    rows = analyse(tables("no variance, many"), the_study(), as_of=AS_OF).estimates
+    rows = analysis("no variance, many").estimates
     change = rows[rows["statistic"].isin(["mean_change", "median_change"]) & (rows["n"] > 0)]
     assert len(change) > 5
     assert change[["lower", "upper"]].isna().all(axis=None)
@@ -93,12 +98,11 @@ def test_what_is_the_same_for_everybody_has_no_interval_in_any_row():
 
 @pytest.mark.parametrize("name", COHORTS)
 def test_no_row_of_a_degenerate_cohort_is_infinite_or_without_a_reason(name):
-    rows = analyse(tables(name), the_study(), as_of=AS_OF).estimates
+    rows = analysis(name).estimates
     numbers = rows[["estimate", "lower", "upper", "sd"]].to_numpy("float64", na_value=np.nan)
     assert not np.isinf(numbers).any()
     assert ((rows["reason"] != "") | rows["upper"].notna()).all()
 
 
-@pytest.mark.parametrize("name", ["nobody", "no variance"])
-def test_a_degenerate_cohort_is_printed(name):
-    assert render(made(name, "internal"), the_study().root).pdf.startswith(b"%PDF")
+def test_a_degenerate_cohort_is_printed():
+    assert render(made("no variance", "internal"), the_study().root).pdf.startswith(b"%PDF")

@@ -133,7 +133,7 @@ def test_fewer_than_ten_say_why_there_is_nothing_to_plan_with():
     assert set(found) == {("half_width", ""), ("people_needed", "")}
     assert {one["reason"] for one in found.values()} == {"fewer than 10 people: no interval"}
     said = section_of(people_like(1, 9, 0.0))
-    assert said.finding.endswith("fewer than 10 people: no interval")
+    assert said.finding.endswith("(fewer than 10 people: no interval)")
     assert not said.figures["width"].svg
 
 
@@ -163,7 +163,7 @@ def test_a_look_widens_the_interval_by_what_it_may_spend():
     assert ratio == pytest.approx(2.963 / 1.960, rel=0.08)  # t instead of normal values on both sides
     words = "\n".join(lines(section_of(people_like(1, 40, 0.0), looks=looks)))
     assert re.search(r"30 \| 2\.963 \| Reached \| −", words)
-    assert "60 | 1.969 | Not reached" in words
+    assert "60 | 1.969 | Not reached | [z]" in words
 
 
 def test_no_look_declared_is_said():

@@ -114,8 +114,12 @@ def _change(facts: Facts) -> Table:
         empty=f"No mean {facts.primary.short.lower()} score may be shown: too few people, or none, have one.",
         style="fixed",
     )
+    few = "Under 10 people: median and range." if any("(range " in line[-1].text for line in rows) else ""
     return noted(
-        table, facts, "Mean: t interval. Median change: Hodges–Lehmann estimate and interval. Observed scores only."
+        table,
+        facts,
+        "Mean: t interval. Median change: Hodges–Lehmann estimate and interval. Observed scores only.",
+        few,
     )
 
 

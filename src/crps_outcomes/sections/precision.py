@@ -10,6 +10,7 @@ from crps_outcomes.facts import shown
 from crps_outcomes.figure_kit import drawing
 from crps_outcomes.figures import Width, narrowing
 from crps_outcomes.layout import noted, number_columns, row, text_columns
+from crps_outcomes.marks import NOT_APPLICABLE
 from crps_outcomes.numbers import count, fixed, interval, people, plural
 from crps_outcomes.report_model import Figure, Section, Table
 from crps_outcomes.series import unit_words
@@ -71,7 +72,7 @@ def _finding(facts: Facts) -> str:
         return "How many more people a narrower interval needs is told in the internal edition"
     half = _one(facts, "half_width")
     if half.estimate is None:
-        return f"How certain the change in {_name(facts)} is cannot be said: {why_hidden(half)}"
+        return f"How certain the change in {_name(facts)} is cannot be said ({why_hidden(half)})"
     known = (
         f"The change in {_name(facts)} at {at(facts.primary_visit)} is known to ±{_width_words(facts, half.estimate)}"
     )
@@ -222,7 +223,7 @@ def _looks(facts: Facts) -> Table:
     found = [_one(facts, "look", str(look.people)) for look in facts.protocol.plan.looks]
     table = Table(
         title="Looks declared in advance.",
-        encoding="Critical value in standard errors, in the place of 1.96, so that all looks together err 5 times in 100.",
+        encoding="Critical value in standard errors, instead of 1.96; all looks together err 5 times in 100.",
         columns=(
             *text_columns(("People with a change", 50)),
             *number_columns(("Critical value", 34), ("State", 30), ("Change, interval at this look", 60)),
@@ -236,7 +237,7 @@ def _looks(facts: Facts) -> Table:
 def _look(facts: Facts, look: Estimate) -> Row:
     there = _one(facts, "change_at_look", look.group)
     state = capital(look.reason.partition("; ")[2])
-    value = mean_in_cell(there, 2, signed=True) if there.n is not None else "–"
+    value = mean_in_cell(there, 2, signed=True) if there.n is not None else NOT_APPLICABLE
     return row(look.group, fixed(look.estimate or 0.0, 3), state, value)
 
 
