@@ -14,6 +14,7 @@ from test_sections import lines
 
 from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import Cohort
+from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.precision import (
     Fitted,
     expected_half_widths,
@@ -21,11 +22,13 @@ from crps_outcomes.analysis.precision import (
     precision,
     simulated_half_widths,
 )
+from crps_outcomes.facts import Facts
 from crps_outcomes.plan import Look, Precision
+from crps_outcomes.sections.precision import precision as precision_section
 from crps_outcomes.sequential import boundaries
-from crps_outcomes.stages.analyse import analyse
-from crps_outcomes.stages.compose import compose
+from crps_outcomes.stages.analyse import Analysis, analyse
 from crps_outcomes.stages.disclose import disclose
+from crps_outcomes.tables import FULL_ESTIMATES, build
 
 KNOWN = Fitted(sd_start=2.4, sd_after=0.0, correlation=0.0, share_seen=1.0)
 
@@ -49,11 +52,13 @@ def rows_of(people, **changes):
     return {(one["statistic"], one["group"]): one for one in found}
 
 
-def section_of(people, edition: str = "internal", **changes):
+def section_of(people, **changes):
+    """The section of the internal edition, from its own rows alone."""
     study, tables = planned(**changes), cohort(people)
-    found = disclose(analyse(tables, study, as_of=AS_OF), tables, study, edition)
-    report = study.reports["evidence"].model_copy(update={"sections": ("summary", "precision")})
-    return compose(found, study, report, provenance(edition)).sections[1]
+    own = Cohort(tables, study, AS_OF)
+    analysis = Analysis(build(FULL_ESTIMATES, precision(own)), flow(own, None))
+    found = disclose(analysis, tables, study, "internal")
+    return precision_section(Facts(found, study, study.reports["evidence"], provenance()))
 
 
 # --- people needed --------------------------------------------------------------------------------------------------
@@ -135,12 +140,6 @@ def test_fewer_than_ten_say_why_there_is_nothing_to_plan_with():
     said = section_of(people_like(1, 9, 0.0))
     assert said.finding.endswith("(fewer than 10 people: no interval)")
     assert not said.figures["width"].svg
-
-
-def test_the_release_edition_says_where_the_numbers_are():
-    said = section_of(people_like(1, 30), "release")
-    assert not any(table.rows for table in said.tables.values())
-    assert said.text["absent"][0].startswith("Shown in the internal edition only")
 
 
 # --- other methods and looks ----------------------------------------------------------------------------------------
