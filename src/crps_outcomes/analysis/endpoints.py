@@ -29,17 +29,17 @@ PRIMARY = "primary"
 LEVEL = 0.05
 
 #: How an endpoint is read, in the words that are printed.
-DIFFERS = "the interval leaves out no change"
-INCLUDES = "the interval includes no change"
+DIFFERS = "the interval excludes 0"
+INCLUDES = "the interval includes 0"
 NO_INTERVAL = "no interval"
 STOPPED = "descriptive: the order had stopped"
-DESCRIBES = "descriptive: a share has no value of no change"
+DESCRIBES = "descriptive: a share is not set against 0"
 ADJUSTED_BELOW, ADJUSTED_NOT_BELOW = f"adjusted p below {LEVEL:g}", f"adjusted p not below {LEVEL:g}"
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One endpoint of the plan, worked out; ``changes`` is None for a share, which has no value of no change."""
+    """One endpoint of the plan, worked out; ``changes`` is None for a share, which is not set against 0."""
 
     row: Row
     changes: Values | None
@@ -120,7 +120,7 @@ def _readings(cohort: Cohort, planned: Sequence[Planned]) -> Iterator[Row]:
 
 
 def hierarchical(planned: Sequence[Planned]) -> list[Reading]:
-    """In order until the first whose interval includes no change, or that has none; what follows is descriptive."""
+    """In order until the first whose interval includes 0, or that has none; what follows is descriptive."""
     readings: list[Reading] = []
     is_open = True
     for one in planned:
@@ -131,7 +131,7 @@ def hierarchical(planned: Sequence[Planned]) -> list[Reading]:
 
 
 def holm(planned: Sequence[Planned]) -> list[Reading]:
-    """The primary by its interval; then, only if that leaves out no change, all the others at once by adjusted p-values."""
+    """The primary by its interval; then, only if that excludes 0, all the others at once by adjusted p-values."""
     primary, *others = planned
     family = [one for one in others if one.changes is not None]
     adjusted = dict(zip(map(id, family), estimators.adjusted([one.p for one in family], "holm"), strict=True))
@@ -153,7 +153,7 @@ RULES: Mapping[str, Callable[[Sequence[Planned]], list[Reading]]] = {
     "holm": holm,
 }
 METHODS = {
-    "hierarchical": "in the order of the plan, until an interval includes no change",
+    "hierarchical": "in the order of the plan, until an interval includes 0",
     "holm": "the primary first, then p-values of one-sample t tests adjusted by Holm",
 }
 
