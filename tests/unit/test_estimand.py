@@ -261,7 +261,7 @@ def test_a_group_has_its_own_interval_and_a_small_one_the_reason_why_not():
 def test_a_small_cohort_has_no_groups_at_all_and_says_so():
     rows = groups_of([with_pain(n, 8, None, None, 8 - n % 4) for n in range(39)], by=("sex", "limb"))
     assert rows.index.tolist() == ["limb", "sex"]
-    assert set(rows["reason"]) == {"fewer than 40 people analysed: no groups"}
+    assert set(rows["reason"]) == {"fewer than 40 people analysed: too few for groups"}
     assert rows["estimate"].isna().all()
 
 
