@@ -132,6 +132,7 @@ class Plan(Definition):
     regression: RegressionToTheMean = RegressionToTheMean()
     precision: Precision = Precision()
     looks: tuple[Look, ...] = ()
+    responder_interval: Literal["wilson", "clopper-pearson"] = "wilson"  # the second never covers less than 95 %
     seed: int = 20260101  # of every bootstrap, imputation and simulation
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.responders import OBSERVED, responders
 from crps_outcomes.analysis.safety import safety
 from crps_outcomes.errors import PipelineError
-from crps_outcomes.tables import ESTIMATES, build
+from crps_outcomes.tables import FULL_ESTIMATES, build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[
         PipelineError: two numbers that should agree do not; it names their ids.
     """
     cohort = Cohort(tables, study, as_of)
-    estimates = build(ESTIMATES, (row for section in SECTIONS for row in section(cohort)))
+    estimates = build(FULL_ESTIMATES, (row for section in SECTIONS for row in section(cohort)))
     analysis = Analysis(estimates, flow(cohort, not_enrolled))
     reconcile(analysis, cohort)
     return analysis
