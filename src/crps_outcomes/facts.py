@@ -140,9 +140,9 @@ class Facts:
 
     @property
     def n_intervals(self) -> int:
-        """How many confidence intervals the numbers of the report have; quartiles are none."""
+        """How many confidence intervals the numbers of the report have; quartiles and ranges are none."""
         every = (row for rows in self._rows.values() for row in rows)
-        return sum(row.has_interval and "quartiles" not in row.method for row in every)
+        return sum(row.has_interval and not row.method.startswith("median (") for row in every)
 
     @cached_property
     def _rows(self) -> Mapping[tuple[str, str], tuple[Estimate, ...]]:

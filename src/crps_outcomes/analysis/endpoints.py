@@ -9,7 +9,7 @@ from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import ANALYSED, TREATED
 from crps_outcomes.analysis.estimand import ANYTHING_ELSE, before_score, changes, happened, response
 from crps_outcomes.analysis.responders import MISSING_IS_NON_RESPONDER
-from crps_outcomes.analysis.rows import Key, mean_row, row, share_row
+from crps_outcomes.analysis.rows import SHARES, Key, mean_row, row, share_row
 from crps_outcomes.analysis.subgroups import subgroups
 from crps_outcomes.estimators import Interval, as_values
 from crps_outcomes.plan import KeySecondary
@@ -103,7 +103,8 @@ def _composite(cohort: Cohort) -> Iterator[Row]:
 def _share(cohort: Cohort, key: Key, percent: int) -> Row:
     answers = response(cohort, cohort.study.measures[key.measure], key.visit, percent)
     own = Key(key.section, key.statistic, MISSING_IS_NON_RESPONDER, key.measure, key.visit, key.group)
-    return share_row(own, int(answers.sum()), len(answers), n_missing=int(answers.isna().sum()))
+    as_share = SHARES[cohort.protocol.plan.responder_interval]
+    return as_share(own, int(answers.sum()), len(answers), n_missing=int(answers.isna().sum()))
 
 
 # --- several endpoints --------------------------------------------------------------------------------------------

@@ -83,8 +83,9 @@ def _and_secondaries(facts: Facts) -> str:
 def _planned(facts: Facts) -> Table:
     table = Table(
         title="The endpoints of the plan, in its order.",
-        encoding="Mean change with t interval, or people who responded with Wilson interval; beside it the same with every "
-        "score counted, whatever happened before it (treatment policy).",
+        encoding="Mean change with t interval, or people who responded with "
+        f"{facts.protocol.plan.responder_interval.title()} interval; beside it the same with every score counted, whatever "
+        "happened before it (treatment policy).",
         columns=(
             *text_columns(("Endpoint", 56)),
             *number_columns(("By the plan (95% CI)", 39), ("n", 9), ("Every score (95% CI)", 39)),
