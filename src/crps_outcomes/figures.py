@@ -296,9 +296,12 @@ def forest(whole: Group, groups: Mapping[str, Sequence[Group]], sides: tuple[str
 def _forest_axes(axes: Axes, groups: Sequence[Group], n_lines: int) -> None:
     """A scale of the changes that holds every interval and zero."""
     edges = [edge for one in groups for edge in (one.lower, one.upper, one.mean) if edge is not None]
-    low, high, ticks = nice_range(min([0.0, *edges]), max([0.0, *edges]), (-math.inf, math.inf), ticks=4)
+    low, high = min([0.0, *edges]), max([0.0, *edges])
+    margin = 0.06 * (high - low) or 1.0
+    low, high = low - margin, high + margin
+    ticks = [tick for tick in nice_range(low, high, (-math.inf, math.inf))[2] if low <= tick <= high]
     step = step_between(ticks)
-    axes.set(xlim=(low - 0.2 * step, high + 0.2 * step), ylim=(n_lines - 0.4, -1.4))
+    axes.set(xlim=(low, high), ylim=(n_lines - 0.4, -1.4))
     axes.set_xticks(ticks, [fixed(tick, 0 if step == int(step) else 1) for tick in ticks])
     axes.set_yticks([])
     axes.tick_params(axis="x", length=0, pad=6)

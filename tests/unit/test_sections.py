@@ -18,6 +18,7 @@ from crps_outcomes.errors import DefinitionError
 from crps_outcomes.evidence import published
 from crps_outcomes.facts import Facts
 from crps_outcomes.report_model import Figure, Section
+from crps_outcomes.sections.endpoints import _rank
 from crps_outcomes.sections.flow import checked
 from crps_outcomes.sections.pain import person_lines
 from crps_outcomes.stages.analyse import analyse
@@ -204,6 +205,14 @@ def test_what_happens_after_other_events_is_what_the_plan_says():
     assert said_of["Treatment started: opioid"] == ["Treatment policy", "Composite", "Ends"]
     assert said_of["Ketamine by another route"] == ["Hypothetical", "Treatment policy", "Followed until then"]
     assert "every score counts" not in said(but=("endpoints",)).lower()
+
+
+@pytest.mark.parametrize("wanted", [
+    ["under 1 year", "1 to under 5 years", "5 to under 10 years", "10 years or more", "not known"],
+    ["female", "male", "other", "unknown"], ["no", "yes", "not known"], ["I", "II", "not specified"],
+])  # fmt: skip
+def test_groups_stand_from_low_to_high_and_what_nobody_knows_last(wanted):
+    assert sorted(wanted[::-1], key=_rank) == wanted
 
 
 def test_adjusted_p_values_are_printed_where_the_plan_asks_for_them_and_their_number_is_told():

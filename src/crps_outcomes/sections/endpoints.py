@@ -262,6 +262,7 @@ HEADINGS = {
     "refractory": "Refractory",
     "years_since_onset": "Time since onset",
 }
+UNKNOWN = ("not known", "not recorded", "not specified", "unknown")
 
 
 def _groups(facts: Facts) -> Figure:
@@ -293,9 +294,18 @@ def _by_heading(facts: Facts) -> Mapping[str, list[Group]]:
     found: dict[str, list[Group]] = {}
     for by in facts.protocol.plan.subgroups.by:
         heading = marked(HEADINGS[by], facts.protocol.context.state if by == "refractory" else "confirmed")
-        own = [e for e in facts.every("endpoints", "subgroup") if e.group.partition(": ")[0] == by]
-        found[heading] = [_group(facts, e, _label(by, e.group.partition(": ")[2])) for e in own]
+        own = {
+            e.group.partition(": ")[2]: e for e in facts.every("endpoints", "subgroup") if e.group.startswith(f"{by}: ")
+        }
+        found[heading] = [_group(facts, own[name], _label(by, name)) for name in sorted(own, key=_rank)]
     return found
+
+
+def _rank(name: str) -> tuple[bool, bool, float, str]:
+    """Bands from low to high, other groups by name, and what nobody knows last."""
+    first = name.partition(" ")[0]
+    is_number = first.replace(".", "", 1).isdigit()
+    return name in UNKNOWN, not name.startswith("under "), float(first) if is_number else 0.0, name
 
 
 def _label(by: str, name: str) -> str:
