@@ -256,11 +256,12 @@ the mixed model.
 The truth is the value among everybody, seen or not. "Responders, missing = no" is judged by its own definition, the share
 of all people who have a score and are better; it is not the share who are better. Monte Carlo error: a coverage of 95 % has
 a standard error of {error:.1f} points with all rounds. **Bold**: coverage below 93 % by more than two of its standard errors
-or above 97 % by as much. Exact intervals are meant to lie above 95 %.
+or above 97 % by as much. Exact intervals are meant to lie above 95 %, and those of Hodges and Lehmann do with many ties. The
+rule for small samples is not applied here: with losses, some cohorts of 12 have fewer than the 10 scores that the report asks
+for. "Have one": the share of cohorts with an estimate and both limits, of which coverage is counted.
 
 Wherever a cell lies below 93 % in this sense, `src/crps_outcomes/coverage.py` names it, the methods section of the report
-says it, and a test compares the two.
-"""
+says it, and a test compares the two."""
 
 
 def is_below(one: Result) -> bool:
@@ -284,7 +285,7 @@ def page(results: list[Result], rounds: int) -> str:
         for name in dict.fromkeys(one.estimator for one in results):
             for generator in GENERATORS:
                 own = [rows[name, generator, n] for n in sizes]
-                truth = f"{own[0].truth:.2f} {ESTIMATORS[name].unit}"
+                truth = f"{own[0].truth:.2f} {ESTIMATORS[name].unit}".replace("-", "−")
                 parts.append(f"| {name} | {generator} | {truth} | {' | '.join(show(one) for one in own)} |")
     return "\n".join(parts) + "\n"
 

@@ -34,7 +34,7 @@ KNOWN_UNDERCOVERAGE = (
     Undercoverage(
         "skewed",
         ("mean change, t",),
-        "where a few change very much and fewer than 25 people are analysed, mean changes",
+        "where a few change very much, mean changes of about 25 people or fewer",
     ),
     Undercoverage(
         "skewed", ("events per 100 sessions",), "where adverse events gather in few people, rates per 100 sessions"
