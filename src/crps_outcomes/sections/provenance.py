@@ -69,6 +69,7 @@ def _items(facts: Facts) -> tuple[tuple[str, str], ...]:
         *([("Compared with snapshot", origin.compared_with)] if origin.compared_with else []),
         ("Study (SHA-256)", origin.study),
         ("Code (SHA-256)", origin.code),
+        *([("Analysis plan (SHA-256)", origin.plan.digest)] if origin.plan.digest else []),
         ("Protocol", f"{facts.protocol.id}, version {facts.protocol.version}{example}"),
         ("Source", SOURCES.get(origin.source_kind, origin.source_kind)),
         ("Enrolment selector", origin.selector),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crps_outcomes.drawings import spark
-from crps_outcomes.layout import noted, row, text_columns
+from crps_outcomes.layout import listed, noted, row, text_columns
 from crps_outcomes.marks import NO_INTERVAL, NOT_APPLICABLE
-from crps_outcomes.numbers import count, fixed, people, plural
+from crps_outcomes.numbers import count, day_in_words, fixed, people, plural
 from crps_outcomes.report_model import Cell, Run, Section, Table
 from crps_outcomes.sections.completeness import completed_at_primary, pull_in_words
 from crps_outcomes.sections.responders import MISSING, OBSERVED, best_known, responder, responders_in_words
@@ -253,8 +253,21 @@ def cannot_tell(facts: Facts) -> tuple[str, ...]:
         "Which dose is best: dose can follow response.",
         "How this stands to published studies: none gave ketamine into a muscle for CRPS.",
         _unwatched(facts),
+        _plan_changed(facts),
     ]
     return tuple(line for line in lines if line)
+
+
+def _plan_changed(facts: Facts) -> str:
+    changes = facts.provenance.plan.changes
+    if not changes:
+        return ""
+    if not changes[-1].differences:
+        return "Whether the analysis plan changed after data had been seen: earlier reports did not keep it."
+    return (
+        "What the plan first declared would have shown: the analysis plan changed on "
+        f"{listed(dict.fromkeys(day_in_words(one.on) for one in changes if one.differences))}, after data had been seen (see Methods)."
+    )
 
 
 def _unwatched(facts: Facts) -> str:
