@@ -610,6 +610,19 @@ class ListedCode(Definition):
     source: str = ""
 
 
+class ChecklistItem(Definition):
+    """A row of mappings/checklists/*.csv: one item of a reporting checklist in our own short words, and where it is answered.
+
+    ``sections``: ids of sections of a report, parted by blanks; none where only the author can answer.
+    """
+
+    checklist: str = Field(min_length=1)
+    item: str = Field(min_length=1)
+    about: str = Field(min_length=1)
+    sections: str = Field(pattern=r"^([a-z][a-z0-9_]*( [a-z][a-z0-9_]*)*)?$")
+    note: str = ""
+
+
 class ReportDefinition(Definition):
     """Which sections a report has, in which order (reports/*.toml)."""
 

@@ -12,6 +12,7 @@ from crps_outcomes.layout import noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
 from crps_outcomes.numbers import fixed
 from crps_outcomes.report_model import Cell, Figure, Section, Table
+from crps_outcomes.sections.context import untreated_in_words
 from crps_outcomes.series import BASELINE, change_at, course_in_words, mean_points, moments, week_of
 from crps_outcomes.wording import at, better, counted, mean_in_cell, thresholds_in_words, why_hidden
 
@@ -151,4 +152,5 @@ def _thresholds(facts: Facts) -> tuple[str, ...]:
     return (
         f"{what} They are for individuals and never for a difference between group means. The measurement error of one "
         "person is not declared for this measure.",
+        *(f"Pain without ketamine, elsewhere: {untreated_in_words(one)}" for one in facts.study.evidence.untreated),
     )

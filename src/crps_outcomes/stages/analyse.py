@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
+from crps_outcomes.analysis.context import context
 from crps_outcomes.analysis.dosing import dosing
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.function import function
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, pain, responders, function, safety, completeness)
+SECTIONS = (participants, dosing, pain, responders, function, safety, completeness, context)
 
 
 @dataclass(frozen=True)
