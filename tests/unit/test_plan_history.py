@@ -187,10 +187,7 @@ def test_a_report_prints_what_changed_when_and_page_one_warns(records):
         ["1 Apr 2026", "Outcomes: responder percents", "30, 50", "30"],
     ]
     warned = [line for line in cannot_tell(told_by(plan)) if "plan" in line]
-    assert warned == [
-        "What the plan first declared would have shown: the analysis plan changed on 1 Apr 2026, after data had been seen "
-        "(see Methods)."
-    ]
+    assert warned == ["What the first plan would have shown: it changed on 1 Apr 2026, after data were seen."]
 
 
 def test_a_plan_that_never_changed_warns_of_nothing():

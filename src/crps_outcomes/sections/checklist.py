@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 AUTHOR = "author to complete"
 BASE = "strobe"
 NO_NOTE = "–"
-ROWS_ON_A_PAGE = 20  # a table does not break over pages
+ROWS_TOGETHER = 12  # a table does not break over pages
 
 
 def checklist(facts: Facts) -> Section:
@@ -59,8 +59,8 @@ def _ordered(facts: Facts) -> list[tuple[str, Sequence[ChecklistItem]]]:
 
 
 def _parts(name: str, items: Sequence[ChecklistItem]) -> list[tuple[str, Sequence[ChecklistItem]]]:
-    """A checklist in pieces that fit on a page."""
-    n = -(-len(items) // ROWS_ON_A_PAGE)
+    """A checklist in pieces, so that pages fill."""
+    n = -(-len(items) // ROWS_TOGETHER)
     size = -(-len(items) // max(n, 1))
     return [(name if n == 1 else f"{name}_{part + 1}", items[part * size : (part + 1) * size]) for part in range(n)]
 
@@ -69,7 +69,7 @@ def _table(facts: Facts, items: Sequence[ChecklistItem]) -> Table:
     first, last = items[0], items[-1]
     table = Table(
         title=f"{first.checklist}, items {first.item} to {last.item}.",
-        columns=text_columns(("Item", 27), ("Asks for", 64), ("Answered in", 43), ("Note", 40)),
+        columns=text_columns(("Item", 27), ("Asks for", 55), ("Answered in", 52), ("Note", 40)),
         rows=tuple(_row(facts, item) for item in items),
         style="tight fixed",
     )

@@ -46,10 +46,10 @@ def context(facts: Facts) -> Section:
         id="context",
         short="Published context",
         finding="IV (and one IM non-pain) evidence — not a comparator arm",
-        lede=_lede(rows),
+        lede=_lede(facts, rows),
         tables={
-            "doses": _doses(facts),
             **{kind: _table(facts, kind, [study for study in rows if kind_of(study) == kind]) for kind in TITLES},
+            "doses": _doses(facts),
         },
         text={
             "against": tuple(_against(study) for study in facts.study.evidence.counterweights),
@@ -68,12 +68,13 @@ def short_name(study: str) -> str:
     return study.partition(" (")[0]
 
 
-def _lede(rows: Sequence[PublishedStudy]) -> str:
+def _lede(facts: Facts, rows: Sequence[PublishedStudy]) -> str:
     unconfirmed = sum(study.verified == "no" for study in rows)
     return sentences(
         f"All {plural(len(rows), 'publication')} of the evidence table, whatever they found. None of them gave ketamine into a "
         "muscle for CRPS, and nothing in this report is tested against them.",
         f"What is not confirmed in its source ({plural(unconfirmed, 'row')}) shows no result." if unconfirmed else "",
+        doses_in_words(facts),
     )
 
 
@@ -126,15 +127,15 @@ def _doses(facts: Facts) -> Table:
         title="Total dose of a course.",
         encoding="Milligrams as published, or as recorded here. Times: published total over the median of a series here.",
         columns=(
-            *text_columns(("Course", 47), ("Ketamine and route", 38)),
-            *number_columns(("Total, mg", 25), ("Times", 27)),
-            *text_columns(("How the total comes about", 37)),
+            *text_columns(("Course", 38), ("Ketamine", 26)),
+            *number_columns(("Total, mg", 30), ("Times", 30)),
+            *text_columns(("How the total comes about", 50)),
         ),
         rows=(_own_series(facts, here), *(_published(facts, dose) for dose in published)) if published else (),
         empty="The evidence table gives no total dose.",
         style="dense fixed",
     )
-    return noted(table, facts, doses_in_words(facts), CAVEATS, INTERNAL_ONLY if facts.is_release else "")
+    return noted(table, facts, CAVEATS, INTERNAL_ONLY if facts.is_release else "")
 
 
 CAVEATS = (
@@ -144,14 +145,18 @@ CAVEATS = (
 
 
 def doses_in_words(facts: Facts) -> str:
-    """Such as "Schwartzman: at most 4.2 times the median series here."; nothing where there is no ratio."""
+    """How many times the median series here the published courses were; nothing where there is no ratio."""
     found = ((dose, facts.one("context", "ratio", group=dose.id)) for dose in facts.study.evidence.doses)
     told = [
-        f"a course of {short_name(dose.study)} at most {fixed(e.estimate, 1)} times"
+        f"{fixed(e.estimate, 1)} times ({short_name(dose.study)})"
         for dose, e in found
         if not e.mark and e.estimate is not None
     ]
-    return f"In milligrams, {listed(told)} the median series here." if told else ""
+    return (
+        f"In milligrams, infusion courses came to at most {listed(told)} the median series here; milligrams are not equivalents."
+        if told
+        else ""
+    )
 
 
 def _own_series(facts: Facts, here: Estimate) -> Row:
@@ -195,12 +200,11 @@ def _table(facts: Facts, kind: str, studies: Sequence[PublishedStudy]) -> Table:
         title=f"{TITLES[kind]}: {_found(studies)}." if studies else f"{TITLES[kind]}.",
         encoding=ENCODING if kind == "reviews" else "",
         columns=text_columns(
-            ("Study", 30),
-            ("Reading", 18),
+            ("Study", 33),
+            ("Reading", 19),
             ("Design, people, condition, route, regimen", 42),
-            ("Outcome, timing, result", 44),
-            ("Certainty and limits", 27),
-            ("Verified", 13),
+            ("Outcome, timing, result", 48),
+            ("Certainty and limits", 32),
         ),
         rows=tuple(_row(study) for study in sorted(studies, key=_order)),
         empty="The evidence table lists none.",
@@ -223,8 +227,8 @@ def _row(study: PublishedStudy) -> Row:
     people = f"n: {study.n}" if study.n else ""
     given = "; ".join(part for part in (study.design, people, study.condition, study.route, study.regimen) if part)
     return row(
-        Cell(sentences(study.study, study.year), sub=study.doi), capital(study.reading), capital(typeset(given)),
-        capital(typeset(_result(study))), capital(typeset(study.certainty_risk_note)), study.verified,
+        Cell(sentences(study.study, study.year), sub=study.doi), Cell(capital(study.reading), sub=f"verified: {study.verified}"),
+        capital(typeset(given)), capital(typeset(_result(study))), capital(typeset(study.certainty_risk_note)),
     )  # fmt: skip
 
 

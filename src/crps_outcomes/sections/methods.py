@@ -149,7 +149,7 @@ def _plan_changes(facts: Facts) -> Table:
             for change in facts.provenance.plan.changes
             for one in change.differences
         ),
-        empty="None by any report made here.",
+        empty="No report made here changed it.",
         style="dense fixed",
     )
     return noted(table, facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crps_outcomes.drawings import spark
-from crps_outcomes.layout import listed, noted, row, text_columns
+from crps_outcomes.layout import noted, row, text_columns
 from crps_outcomes.marks import NO_INTERVAL, NOT_APPLICABLE
 from crps_outcomes.numbers import count, day_in_words, fixed, people, plural
 from crps_outcomes.report_model import Cell, Run, Section, Table
@@ -21,6 +21,7 @@ from crps_outcomes.wording import (
     k_of_n,
     mean_in_cell,
     mean_in_words,
+    sentences,
     share_in_words,
     share_limits,
     why_hidden,
@@ -262,12 +263,11 @@ def _plan_changed(facts: Facts) -> str:
     changes = facts.provenance.plan.changes
     if not changes:
         return ""
-    if not changes[-1].differences:
-        return "Whether the analysis plan changed after data had been seen: earlier reports did not keep it."
-    return (
-        "What the plan first declared would have shown: the analysis plan changed on "
-        f"{listed(dict.fromkeys(day_in_words(one.on) for one in changes if one.differences))}, after data had been seen (see Methods)."
-    )
+    if not any(change.differences for change in changes):
+        return "Whether the analysis plan changed after data were seen: earlier reports did not keep it."
+    last = day_in_words(changes[-1].on)
+    often = f"{len(changes)} times, last" if len(changes) > 1 else ""
+    return f"What the first plan would have shown: it changed {sentences(often, f'on {last}')}, after data were seen."
 
 
 def _unwatched(facts: Facts) -> str:
