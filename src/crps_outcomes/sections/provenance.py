@@ -28,8 +28,9 @@ def provenance(facts: Facts) -> Section:
         short="Where these numbers came from",
         finding="The same three digests give the same report",
         lede=(
-            "Snapshot: the data. Study: protocol, measures, code lists and templates. Code: the program. The machine-readable "
-            "record stands beside this file as provenance.json, the numbers as estimates.csv and one CSV file per table."
+            "Snapshot: the data. Study: protocol, measures, code lists and templates. Code: the program. What is told of earlier "
+            "runs (methods: the plan over time) is in the record as well. The machine-readable record stands beside this file as "
+            "provenance.json, the numbers as estimates.csv and one CSV file per table."
         ),
         tables={"record": _record(facts)},
     )
