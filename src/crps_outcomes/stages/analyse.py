@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
 from crps_outcomes.analysis.dosing import dosing
+from crps_outcomes.analysis.durability import durability
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities, settle, shown_counts
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, pain, responders, function, safety, completeness)
+SECTIONS = (participants, dosing, pain, responders, durability, function, safety, completeness)
 
 
 @dataclass(frozen=True)
