@@ -165,8 +165,3 @@ def risk_table(curve: KaplanMeier, times: Sequence[float]) -> tuple[AtRisk, ...]
         AtRisk(time, int((~before).sum()), int((before & curve.is_event).sum()), int((before & ~curve.is_event).sum()))
         for time, before in zip(times, earlier, strict=True)
     )
-
-
-def last_with(curve: KaplanMeier, people: int) -> float:
-    """The longest time at which so many people are still at risk; 0 where there never were so many."""
-    return float(np.sort(curve.durations)[-people]) if curve.n >= people else 0.0

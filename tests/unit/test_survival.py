@@ -22,7 +22,7 @@ from lifelines import KaplanMeierFitter
 from lifelines.utils import median_survival_times, restricted_mean_survival_time
 from statsmodels.duration.survfunc import survdiff
 
-from crps_outcomes.survival import kaplan_meier, last_with, mean_time, median_time, risk_table, share_at
+from crps_outcomes.survival import kaplan_meier, mean_time, median_time, risk_table, share_at
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 RECORDED = json.loads((ORACLES / "survival.json").read_text(encoding="utf-8"))
@@ -186,7 +186,6 @@ def test_a_curve_that_stays_above_one_half_has_no_median():
 
 def test_nobody_one_person_no_event_and_an_event_at_once_make_no_number_that_is_not_there():
     assert share_at(of(), 4).reason == median_time(of()).reason == mean_time(of(), 4).reason == "nobody to follow"
-    assert last_with(of(), 10) == 0
     nothing = of((4, False), (9, False))
     assert (share_at(nothing, 5).estimate, share_at(nothing, 5).reason) == (100, "no event until then: no interval")
     assert mean_time(nothing, 9).reason == "no spread before the horizon: no interval"

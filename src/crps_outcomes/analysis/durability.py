@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,12 +21,11 @@ import pandas as pd
 from crps_outcomes.analysis.cohort import TREATED
 from crps_outcomes.analysis.estimand import durability_events
 from crps_outcomes.analysis.responders import with_baseline
-from crps_outcomes.analysis.rows import A_COUNT, LEAST_FOR_INTERVAL, Key, absent_row, count_row, row, share_row, small_n
+from crps_outcomes.analysis.rows import A_COUNT, LEAST_FOR_ESTIMATE, Key, absent_row, count_row, row, share_row, small_n
 from crps_outcomes.estimators import Interval, is_responder
 from crps_outcomes.survival import (
     KAPLAN_MEIER,
     kaplan_meier,
-    last_with,
     mean_time,
     median_time,
     risk_table,
@@ -46,7 +46,7 @@ A_SCORE = "a score"
 LAST_SCORE = "last score"
 #: Steps in weeks between the columns of the at-risk table.
 _STEPS = (1, 2, 4, 8, 13, 26, 52)
-_MOST_COLUMNS = 9
+_LEAST_STEPS, _MOST_STEPS = 4, 8
 
 
 class Score(NamedTuple):
@@ -223,9 +223,10 @@ def _at_risk(measure: Measure, curve: KaplanMeier) -> Iterator[Row]:
 
 
 def week_grid(longest: float) -> tuple[int, ...]:
-    """Round weeks from 0 to the longest time, few enough for the columns of a table."""
-    step = next((step for step in _STEPS if longest / step < _MOST_COLUMNS), _STEPS[-1])
-    return tuple(range(0, min(int(longest), step * (_MOST_COLUMNS - 1)) + 1, step))
+    """Round weeks from 0 to the longest time or beyond: five to nine of them, for the columns of a table."""
+    step = next((step for step in _STEPS if longest <= step * _MOST_STEPS), _STEPS[-1])
+    last = min(max(ceil(longest / step), _LEAST_STEPS), _MOST_STEPS)
+    return tuple(range(0, step * last + 1, step))
 
 
 def _read(cohort: Cohort, measure: Measure, population: str, curve: KaplanMeier) -> Iterator[Row]:
@@ -233,25 +234,30 @@ def _read(cohort: Cohort, measure: Measure, population: str, curve: KaplanMeier)
     weeks = cohort.protocol.plan.durability.weeks
     for week, found in zip(weeks, risk_table(curve, weeks), strict=True):
         key = _key(measure, "still", population, f"{week}")
-        yield row(key, small_n(share_at(curve, week)), unit="%", n_missing=found.censored)
+        yield row(key, _ruled(share_at(curve, week)), unit="%", n_missing=found.censored)
     censored = int((~curve.is_event).sum())
     yield row(
         _key(measure, "median", population), _limits_of_many(median_time(curve)), unit="weeks", n_missing=censored
     )
     horizon = horizon_of(curve, weeks)
-    area = small_n(mean_time(curve, horizon))
+    area = _ruled(mean_time(curve, horizon))
     yield row(_key(measure, "mean_time", population, f"{horizon}"), area, unit="weeks", n_missing=censored)
+
+
+def _ruled(found: Interval) -> Interval:
+    """The small-n rule; where three people or more have no estimate, its own reason says more."""
+    return found if found.estimate is None and found.n >= LEAST_FOR_ESTIMATE else small_n(found)
 
 
 def _limits_of_many(found: Interval) -> Interval:
     """The small-n rule; a lower limit alone is no interval to print."""
-    ruled = small_n(found)
+    ruled = _ruled(found)
     return ruled if ruled.upper is not None else replace(ruled, lower=None)
 
 
 def horizon_of(curve: KaplanMeier, weeks: Sequence[int]) -> int:
-    """The longest declared week with ten or more people at risk, else the shortest one."""
-    return max((week for week in weeks if week <= last_with(curve, LEAST_FOR_INTERVAL)), default=min(weeks))
+    """The longest declared week up to which the curve is known, else the shortest one."""
+    return max((week for week in weeks if week <= curve.longest or curve.is_finished), default=min(weeks))
 
 
 def _of_all_treated(cohort: Cohort, measure: Measure, found: Mapping[str, Response | None]) -> Iterator[Row]:
@@ -302,7 +308,7 @@ def _retreatment(cohort: Cohort) -> Iterator[Row]:
     curve = kaplan_meier(np.array([days / 7 for days, _ in spans]), came)
     yield share_row(key, int(curve.is_event.sum()), curve.n, n_missing=n_open)
     for week in (week for week in plan.weeks if 7 * week > plan.retreatment_gap_days):
-        yield row(key.of(f"{week}"), small_n(_happened(share_at(curve, week))), unit="%", n_missing=n_open)
+        yield row(key.of(f"{week}"), _ruled(_happened(share_at(curve, week))), unit="%", n_missing=n_open)
     middle = _limits_of_many(median_time(curve))
     yield row(replace(key, statistic="time_to_retreatment"), middle, unit="weeks", n_missing=n_open)
 

@@ -13,6 +13,7 @@ from crps_outcomes.report_model import Figure, Flow, ReportModel, Section
 from crps_outcomes.sections.completeness import completeness, draft_in_words
 from crps_outcomes.sections.context import context
 from crps_outcomes.sections.dosing import dosing
+from crps_outcomes.sections.durability import durability
 from crps_outcomes.sections.flow import flow
 from crps_outcomes.sections.function import function
 from crps_outcomes.sections.methods import methods
@@ -39,6 +40,7 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "dosing": dosing,
     "pain": pain,
     "responders": responders,
+    "durability": durability,
     "function": function,
     "safety": safety,
     "completeness": completeness,
