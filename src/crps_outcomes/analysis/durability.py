@@ -195,14 +195,14 @@ def _ends(cohort: Cohort, measure: Measure, known: Sequence[Response]) -> Iterat
 
 def _counted(key: Key, k: int, n: int) -> Row:
     """A count of n people where nobody can be missing."""
-    return count_row(key, k, unit="people", n=n) | {"n_missing": 0}
+    return count_row(key, k, unit="people", n=n)
 
 
 def _steps(measure: Measure, known: Sequence[Response], curve: KaplanMeier) -> Iterator[Row]:
     """The curve after each day of a loss, with the people at risk as n and the losses as k; and each censoring."""
     for time, at_risk, events in zip(curve.times, curve.at_risk, curve.events, strict=True):
         found = replace(small_n(share_at(curve, float(time))), n=int(at_risk))
-        yield row(_key(measure, "curve", RESPONDERS, _days(time)), found, unit="%", k=int(events), n_missing=0)
+        yield row(_key(measure, "curve", RESPONDERS, _days(time)), found, unit="%", k=int(events))
     days, counts = np.unique([one.days for one in known if not one.is_lost], return_counts=True)
     for day, k in zip(days, counts, strict=True):
         n = sum(one.days >= day for one in known)
@@ -268,8 +268,7 @@ def _of_all_treated(cohort: Cohort, measure: Measure, found: Mapping[str, Respon
     for week in cohort.protocol.plan.durability.weeks:
         key, visit = _key(measure, "still", TREATED, f"{week}"), _visit_in(cohort, week)
         if visit is None:
-            lacking = absent_row(key, "no planned visit in this week", unit="%", method="Wilson interval")
-            yield lacking | {"n_missing": 0}
+            yield absent_row(key, "no planned visit in this week", unit="%", method="Wilson interval")
             continue
         due = with_baseline(cohort, measure, visit.id)
         held = _held_at(cohort, measure, visit.id, found)

@@ -16,6 +16,7 @@ from crps_outcomes.analysis.identities import identities, settle, shown_counts
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.responders import OBSERVED, responders
+from crps_outcomes.analysis.response_rules import response_rules
 from crps_outcomes.analysis.safety import safety
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.tables import FULL_ESTIMATES, build
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, endpoints, pain, responders, durability, function, safety, completeness)
+SECTIONS = (
+    participants, dosing, endpoints, pain, responders, response_rules, durability, function, safety, completeness,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
