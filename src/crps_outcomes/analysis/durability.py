@@ -142,13 +142,18 @@ def _scores(cohort: Cohort, measure: Measure) -> dict[str, list[Score]]:
     own = outcomes[(outcomes["measure"] == measure.id) & (outcomes["visit"] != "baseline")]
     percent = cohort.protocol.plan.durability.percent
     response = is_responder(own["baseline"], own["value"], percent, measure.direction)
-    planned = own["visit"].map({visit.id: visit.day for visit in cohort.protocol.visits}).astype("Int64")
-    days = own["study_day"].astype("Int64").fillna(planned)
+    days = _study_days(cohort, own)
     found: dict[str, list[Score]] = {}
     told = response.notna()
     for person, day, is_response in zip(own["subject_id"][told], days[told], response[told], strict=True):
         found.setdefault(str(person), []).append(Score(int(day), bool(is_response)))
     return {person: sorted(scores) for person, scores in sorted(found.items())}
+
+
+def _study_days(cohort: Cohort, outcomes: pd.DataFrame) -> pd.Series:
+    """The study day of each row; where none is recorded, the planned day of its visit."""
+    planned = outcomes["visit"].map({visit.id: visit.day for visit in cohort.protocol.visits}).astype("Int64")
+    return outcomes["study_day"].where(outcomes["study_day"].notna(), planned)
 
 
 def _events(cohort: Cohort) -> dict[str, list[Event]]:
@@ -285,8 +290,7 @@ def _visit_in(cohort: Cohort, week: int) -> Visit | None:
 def _held_at(cohort: Cohort, measure: Measure, visit: str, found: Mapping[str, Response | None]) -> list[str]:
     outcomes = cohort.of(cohort.tables.outcomes, TREATED)
     own = outcomes[(outcomes["measure"] == measure.id) & (outcomes["visit"] == visit) & outcomes["value"].notna()]
-    planned = next(one.day for one in cohort.protocol.visits if one.id == visit)
-    days = own["study_day"].astype("Int64").fillna(planned)
+    days = _study_days(cohort, own)
     pairs = ((str(person), int(day)) for person, day in zip(own["subject_id"], days, strict=True))
     return [person for person, day in pairs if (one := found.get(person)) is not None and one.is_held_on(day)]
 
@@ -324,7 +328,8 @@ def _breaks(cohort: Cohort) -> Iterator[tuple[int, bool]]:
     sessions, gap = cohort.sessions, cohort.protocol.plan.durability.retreatment_gap_days
     last_seen = pd.Timestamp(cohort.as_of) if cohort.as_of else sessions["began_on"].max()
     events = cohort.tables.intercurrent
-    deaths = events[events["kind"] == "death"].groupby("subject_id")["happened_on"].min().dropna()
+    dated = events[(events["kind"] == "death") & events["happened_on"].notna()]
+    deaths = dated.groupby("subject_id")["happened_on"].min()
     for person, days in sessions.groupby("subject_id", sort=True)["began_on"]:
         known = sorted(day for day in days if pd.notna(day))
         again = next(((later - day).days for day, later in pairwise(known) if (later - day).days >= gap), None)

@@ -89,9 +89,9 @@ def _correlation(cohort: Cohort, visit: str) -> Row:
     """How far change in pain and change in function go together, as they are: less pain and more function is negative."""
     plan = cohort.protocol.outcomes
     pain, other = (cohort.at(measure, visit, ANALYSED) for measure in (plan.primary, plan.function))
-    changes = pd.concat([seen.people(seen.is_observed)["change"] for seen in (pain, other)], axis=1).dropna()
-    one, two = (changes.iloc[:, place].to_numpy("float64") for place in (0, 1))
-    found = pearson(one, two)
+    changes = pd.concat([seen.people(seen.is_observed)["change"] for seen in (pain, other)], axis=1)
+    whole = changes[changes.notna().all(axis=1)].to_numpy("float64")
+    found = pearson(whole[:, 0], whole[:, 1])
     key = Key("function", "correlation", ANALYSED, plan.function, visit)
     ruled = small_n(found) if found.estimate is not None or found.n < LEAST_FOR_ESTIMATE else found
     return row(key, ruled, unit="correlation", n_missing=pain.n_due - found.n)

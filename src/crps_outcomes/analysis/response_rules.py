@@ -15,7 +15,7 @@ import pandas as pd
 from crps_outcomes.analysis.cohort import TREATED
 from crps_outcomes.analysis.responders import MISSING_IS_NON_RESPONDER, OBSERVED, with_baseline
 from crps_outcomes.analysis.rows import SHARES, Key, absent_row
-from crps_outcomes.estimators import TOLERANCE, is_responder
+from crps_outcomes.estimators import TOLERANCE, as_values, is_responder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +139,7 @@ def _agreement(cohort: Cohort, asked: tuple[Answered, ...], visit: str, n_due: i
     """How many people improved by every, by some and by no rule, of those in whom all recorded rules can be told."""
     plan = cohort.protocol.outcomes
     recorded = {one.name: one.answers for one in asked if one.is_recorded}
-    told = pd.DataFrame(recorded).dropna().astype("bool")
+    told = _told(pd.DataFrame(recorded))
     n_yes = told.sum(axis=1)
     n_rules = len(recorded)
     groups = {EVERY: n_yes == n_rules, SOME: (n_yes > 0) & (n_yes < n_rules), NO: n_yes == 0}
@@ -148,9 +148,14 @@ def _agreement(cohort: Cohort, asked: tuple[Answered, ...], visit: str, n_due: i
         key = Key("responders", "agreement", OBSERVED, plan.primary, visit, group)
         yield share(key, int(is_in.sum()), len(told), n_missing=n_due - len(told))
     first, much = f"{plan.responder_percents[0]}", MUCH
-    both = pd.DataFrame({name: recorded.get(name, pd.Series(dtype="boolean")) for name in (first, much)}).dropna()
+    both = _told(pd.DataFrame({name: recorded.get(name, pd.Series(dtype="boolean")) for name in (first, much)}))
     key = Key("responders", "agreement", OBSERVED, plan.primary, visit, WITH_GLOBAL_CHANGE)
     yield share(key, int((both[first] == both[much]).sum()), len(both), n_missing=n_due - len(both))
+
+
+def _told(answers: pd.DataFrame) -> pd.DataFrame:
+    """The people in whom every rule can be told."""
+    return answers[answers.notna().all(axis=1)].astype("bool")
 
 
 def _worse(cohort: Cohort, primary: Measure, visit: str, due: pd.DataFrame) -> Iterator[Row]:
@@ -158,7 +163,7 @@ def _worse(cohort: Cohort, primary: Measure, visit: str, due: pd.DataFrame) -> I
     better = _better(primary, due)
     if better is None:
         return
-    known = better.dropna()
+    known = as_values(better)
     cuts = {AT_ALL: 0.0} | ({RELIABLE: primary.error.reliable_change} if primary.error else {})
     for group, cut in cuts.items():
         key = Key("responders", "worse", OBSERVED, primary.id, visit, group)
