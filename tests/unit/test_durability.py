@@ -11,6 +11,7 @@ import pytest
 from cohort_tables import AS_OF, DAY_0, PAIN, cohort, random_people, the_study, with_pain
 from hypothesis import given
 from hypothesis import strategies as st
+from report_fixture import facts, model, releasable
 
 from crps_outcomes.analysis.cohort import Cohort
 from crps_outcomes.analysis.durability import (
@@ -247,6 +248,27 @@ def test_death_ends_the_watching_for_a_re_treatment():
     died = rows(people, happened(0, "death", 40), as_of=late, doses=doses)["retreated", "treated", "12"]
     assert alive["n"] == died["n"] == 3
     assert died["estimate"] == pytest.approx(50)  # one of the two still watched
+
+
+# --- the section ----------------------------------------------------------------------------------------------------
+
+
+def test_the_release_edition_says_that_durability_is_internal_and_shows_no_number_of_it():
+    kept = releasable(64, "release").estimates
+    assert "durability" not in set(kept["section"])
+    section = next(one for one in model(64, "release").sections if one.id == "durability")
+    assert not section.tables
+    assert not section.figures
+    assert "internal edition only" in section.finding
+
+
+@pytest.mark.parametrize("n", [5, 12, 64])
+def test_every_column_of_the_at_risk_table_and_the_ends_add_up_to_the_responders(n):
+    section = next(one for one in model(n).sections if one.id == "durability")
+    responded = facts(n).one("durability", "responded", population="treated").k
+    columns = zip(*(row[1:] for row in section.tables["at_risk"].rows), strict=True)
+    assert {sum(int(cell.text) for cell in column) for column in columns} == {responded}
+    assert sum(int(row[2].text.split()[0]) for row in section.tables["ends"].rows) == responded
 
 
 # --- hopeless cohorts -----------------------------------------------------------------------------------------------

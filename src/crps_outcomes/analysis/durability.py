@@ -45,7 +45,7 @@ EARLIEST = "responders, earliest loss"
 A_SCORE = "a score"
 LAST_SCORE = "last score"
 #: Steps in weeks between the columns of the at-risk table.
-_STEPS = (1, 2, 4, 8, 13, 26, 52)
+_STEPS = (1, 2, 4, 8, 13, 26, 52, 104, 208)  # the last one is enough for 32 years
 _LEAST_STEPS, _MOST_STEPS = 4, 8
 
 
