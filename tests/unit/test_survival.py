@@ -171,6 +171,12 @@ def test_at_risk_events_and_censored_add_up_to_everybody_and_the_band_holds_the_
     assert np.all(np.diff(found.survival) <= 0)
 
 
+@pytest.mark.parametrize("name", COHORTS)
+def test_who_is_lost_or_censored_at_a_time_is_still_at_risk_at_it(name):
+    own = curve(name)
+    assert [row.at_risk for row in risk_table(own, own.times.tolist())] == own.at_risk.tolist()
+
+
 def test_nothing_is_said_beyond_the_last_time_anybody_was_followed():
     open_ended = of((4, True), (10, False))
     assert share_at(open_ended, 11).reason == "nobody was followed so long"
