@@ -36,6 +36,12 @@ def count(n: int) -> str:
     return f"{n:,}"
 
 
+def in_words(n: int) -> str:
+    """A small count as a word: "five"; from ten on in figures."""
+    names = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return names[n] if n < len(names) else count(n)
+
+
 def plural(n: int, one: str, many: str = "") -> str:
     """The count and its noun: "1 person", "1,462 people"; ``many`` defaults to ``one`` with an s."""
     return f"{count(n)} {one if n == 1 else many or one + 's'}"

@@ -92,6 +92,12 @@ class Study:
         wanted = {plan.primary, plan.function, *plan.secondary, plan.global_change}
         return tuple(self.measures[name] for name in sorted(wanted))
 
+    @property
+    def composite(self) -> Measure | None:
+        """The composite of pain and function that the catalogue declares, if any."""
+        found = (one for _, one in sorted(self.measures.items()) if one.score.method == "composite_responder")
+        return next(found, None)
+
     def groups_said(self, codelist: str, text: str) -> frozenset[str]:
         """The groups of the codelist's words (its rows of system "words") that the text says, whole words only."""
         return frozenset(group for pattern, group in self._words_of(codelist) if pattern.search(text))

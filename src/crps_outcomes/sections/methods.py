@@ -207,6 +207,12 @@ def _visit_words(visit: Visit) -> str:
     return f"{at(visit)} = day {visit.day} ({visit.window_days[0]} to {visit.window_days[1]})"
 
 
+DURABILITY = (
+    "Time to loss of a response: Kaplan–Meier, log–log intervals with Greenwood's variance. A loss counts at the visit that "
+    "showed it, although it came between two visits; the table beside it counts each loss as early as possible."
+)
+
+
 def _statistics(facts: Facts) -> tuple[str, ...]:
     hidden = (
         f"Release edition: counts of 1 to {facts.threshold - 1} are hidden, then further cells until none can be worked out."
@@ -218,6 +224,7 @@ def _statistics(facts: Facts) -> tuple[str, ...]:
         "All intervals are 95%, two-sided unless said otherwise, and none is adjusted for their number.",
         "Fewer than 10 people: no interval. Fewer than 3: no estimate.",
         "Response: score at least 30% or 50% better than the start; exactly 30% counts.",
+        *([] if facts.is_release else [DURABILITY]),
         hidden,
         TESTS[facts.protocol.plan.multiplicity],
     )

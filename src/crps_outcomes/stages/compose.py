@@ -14,6 +14,7 @@ from crps_outcomes.sections.checklist import checklist
 from crps_outcomes.sections.completeness import completeness, draft_in_words
 from crps_outcomes.sections.context import context
 from crps_outcomes.sections.dosing import dosing
+from crps_outcomes.sections.durability import durability
 from crps_outcomes.sections.endpoints import endpoints
 from crps_outcomes.sections.flow import flow
 from crps_outcomes.sections.function import function
@@ -42,6 +43,7 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "endpoints": endpoints,
     "pain": pain,
     "responders": responders,
+    "durability": durability,
     "function": function,
     "safety": safety,
     "completeness": completeness,
