@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
+from crps_outcomes.analysis.course import course
 from crps_outcomes.analysis.dosing import dosing
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities, settle, shown_counts
+from crps_outcomes.analysis.missing import missing
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.responders import OBSERVED, responders
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, pain, responders, function, safety, completeness)
+SECTIONS = (participants, dosing, pain, course, responders, function, safety, completeness, missing)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ from crps_outcomes.numbers import day, keep_together
 from crps_outcomes.report_model import Figure, Flow, ReportModel, Section
 from crps_outcomes.sections.completeness import completeness, draft_in_words
 from crps_outcomes.sections.context import context
+from crps_outcomes.sections.course import course
 from crps_outcomes.sections.dosing import dosing
 from crps_outcomes.sections.flow import flow
 from crps_outcomes.sections.function import function
 from crps_outcomes.sections.methods import methods
+from crps_outcomes.sections.missing import missing
 from crps_outcomes.sections.pain import pain
 from crps_outcomes.sections.participants import participants
 from crps_outcomes.sections.provenance import provenance as provenance_section
@@ -38,10 +40,12 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "participants": participants,
     "dosing": dosing,
     "pain": pain,
+    "course": course,
     "responders": responders,
     "function": function,
     "safety": safety,
     "completeness": completeness,
+    "missing": missing,
     "context": context,
     "methods": methods,
     "provenance": provenance_section,
