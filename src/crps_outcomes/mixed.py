@@ -1,22 +1,20 @@
 """The mean course of one measure over all visits at once: repeated measures by REML, visit as category.
 
-Random intercept and random slope come from statsmodels; the unstructured covariance, which no Python library offers,
-is fitted here (ADR 12). Whatever the working covariance, the interval is robust to its being wrong: a sandwich over people
+No Python library fits an unstructured covariance, so the likelihood stands here (ADR 12), for that and for the simpler
+ones; R and statsmodels are what it is checked against. Whatever the working covariance, the interval is robust to its being wrong: a sandwich over people
 with as many degrees of freedom as people seen at the visit less one. With complete data it is the paired t interval.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import optimize, stats
-from statsmodels.regression.mixed_linear_model import MixedLM
 
 from crps_outcomes.errors import PipelineError
-from crps_outcomes.estimators import Interval, is_constant, mean_t
+from crps_outcomes.estimators import TOLERANCE, Interval, is_constant, mean_t
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
 
 #: What is tried next when a covariance cannot be fitted; after the last the paired change is given.
 SIMPLER = {"unstructured": "random intercept", "random slope": "random intercept"}
-STEEPEST = 1e-3  # of the gradient of the unstructured likelihood where the search has ended
+STEEPEST = 1e-3  # of the gradient of the log-likelihood where the search has ended
+NOTHING = 1e-4  # a variance, as a share of that of the scores, that is as good as none
 
 
 class FitError(PipelineError):
@@ -78,7 +77,7 @@ def fit(scores: Values, weeks: Values, covariance: str, design: Values | None = 
     """
     own = np.eye(scores.shape[1]) if design is None else design
     try:
-        sigma, loglik = COVARIANCES[covariance](scores, weeks, own)
+        sigma, loglik = _found(scores, COVARIANCES[covariance](weeks), own)
         return Fit(covariance, sigma, loglik, *_weighted(scores, sigma, own))
     except np.linalg.LinAlgError:
         raise FitError("its covariance has no inverse") from None
@@ -118,27 +117,64 @@ def _weighted(scores: Values, sigma: Values, design: Values) -> tuple[Values, Va
 # --- covariances ----------------------------------------------------------------------------------------------------
 
 
-def _random_intercept(scores: Values, weeks: Values, design: Values) -> tuple[Values, float]:
-    return _random_effects(scores, design, np.ones((len(weeks), 1)))
+@dataclass(frozen=True)
+class Covariance:
+    """Effects of a person over the visits, visits x effects, whose covariance is free; with noise of each score, or none."""
+
+    effects: Values
+    has_noise: bool = True
 
 
-def _random_slope(scores: Values, weeks: Values, design: Values) -> tuple[Values, float]:
-    return _random_effects(scores, design, np.column_stack([np.ones(len(weeks)), weeks]))
+COVARIANCES: Mapping[str, Callable[[Values], Covariance]] = {
+    "random intercept": lambda weeks: Covariance(np.ones((len(weeks), 1))),
+    "random slope": lambda weeks: Covariance(np.column_stack([np.ones(len(weeks)), weeks])),
+    "unstructured": lambda weeks: Covariance(np.eye(len(weeks)), has_noise=False),
+}
 
 
-def _random_effects(scores: Values, design: Values, effects: Values) -> tuple[Values, float]:
-    """Covariance over the visits and REML log-likelihood of the model that statsmodels fits."""
-    person, visit = np.nonzero(~np.isnan(scores))
-    with warnings.catch_warnings(record=True):
-        warnings.simplefilter("always")  # what statsmodels complains about on the way is judged by where it ends
-        model = MixedLM(scores[person, visit], design[visit], groups=person, exog_re=effects[visit])
-        found = model.fit(reml=True, method=["bfgs", "lbfgs", "powell"])
-    within, between = float(found.scale), np.asarray(found.cov_re)
-    if not found.converged:
+def _found(scores: Values, covariance: Covariance, design: Values) -> tuple[Values, float]:
+    """Sigma and restricted log-likelihood at the maximum, searched with exact gradients over the logarithmic Cholesky
+    factor of the effects and the logarithm of the noise. Scores are scaled first, so that one tolerance fits all.
+    """
+    scale = float(np.sqrt(np.nanmean(np.nanvar(scores, axis=0))))
+    if scale <= TOLERANCE:
+        raise FitError("there is no variance")
+    rows, columns = np.tril_indices(covariance.effects.shape[1])
+    start = np.append(np.where(rows == columns, np.log(0.7), 0.0), np.log(0.5))
+    known = (covariance, _patterns(scores / scale), design)
+    with np.errstate(all="ignore"):  # a step too far is taken back by the search
+        found = optimize.minimize(
+            _missed, start, known, jac=True, method="BFGS", options={"maxiter": 500, "gtol": STEEPEST / 10}
+        )
+    if not np.isfinite(found.fun) or np.abs(found.jac).max() > STEEPEST:
         raise FitError("the search for its maximum did not end")
-    if np.linalg.eigvalsh(between)[0] <= 1e-6 * within or within <= 1e-9:
+    factor, noise = _taken_apart(found.x, covariance)
+    if np.diag(factor).min() ** 2 < NOTHING or (covariance.has_noise and noise < NOTHING):
         raise FitError("a variance in it came out as nothing")
-    return effects @ between @ effects.T + within * np.eye(len(effects)), float(found.llf)
+    n_free = int((~np.isnan(scores)).sum()) - design.shape[1]
+    return _sigma(factor, noise, covariance) * scale**2, -float(found.fun) - n_free * float(np.log(scale))
+
+
+def _taken_apart(packed: Values, covariance: Covariance) -> tuple[Values, float]:
+    """The Cholesky factor of the effects and the variance of the noise, from what the search moves."""
+    factor = np.zeros((covariance.effects.shape[1],) * 2)
+    factor[np.tril_indices(len(factor))] = packed[:-1]
+    np.fill_diagonal(factor, np.exp(np.diag(factor)))
+    return factor, float(np.exp(packed[-1])) if covariance.has_noise else 0.0
+
+
+def _sigma(factor: Values, noise: float, covariance: Covariance) -> Values:
+    spread = covariance.effects @ factor
+    return spread @ spread.T + noise * np.eye(len(spread))
+
+
+def _missed(packed: Values, covariance: Covariance, patterns: list[_Pattern], design: Values) -> tuple[float, Values]:
+    """Minus the restricted log-likelihood, and its slope by what the search moves."""
+    factor, noise = _taken_apart(packed, covariance)
+    loglik, slope = _reml(_sigma(factor, noise, covariance), patterns, design)
+    by_factor = 2 * covariance.effects.T @ slope @ covariance.effects @ factor
+    np.fill_diagonal(by_factor, np.diag(by_factor) * np.diag(factor))
+    return -loglik, -np.append(by_factor[np.tril_indices(len(factor))], noise * np.trace(slope))
 
 
 @dataclass(frozen=True)
@@ -149,38 +185,6 @@ class _Pattern:
     n: int
     total: Values
     cross: Values
-
-
-def _unstructured(scores: Values, weeks: Values, design: Values) -> tuple[Values, float]:
-    """Every variance and covariance of its own, searched over the logarithmic Cholesky factor with exact gradients."""
-    patterns, lower = _patterns(scores), np.tril_indices(len(weeks))
-    start = (
-        float(np.nanmean(np.nanvar(scores, axis=0))) * (np.eye(len(weeks)) + 1) / 2
-    )  # equal variances, correlation 1/2
-
-    def missed(packed: Values) -> tuple[float, Values]:
-        factor = _unpacked(packed, lower)
-        loglik, slope = _reml(factor @ factor.T, patterns, design)
-        by_factor = 2 * slope @ factor
-        np.fill_diagonal(by_factor, np.diag(by_factor) * np.diag(factor))
-        return -loglik, -by_factor[lower]
-
-    root = np.linalg.cholesky(start)
-    np.fill_diagonal(root, np.log(np.diag(root)))
-    found = optimize.minimize(
-        missed, root[lower], jac=True, method="BFGS", options={"maxiter": 500, "gtol": STEEPEST / 10}
-    )
-    if not np.isfinite(found.fun) or np.abs(found.jac).max() > STEEPEST:
-        raise FitError("the search for its maximum did not end")
-    factor = _unpacked(found.x, lower)
-    return factor @ factor.T, -float(found.fun)
-
-
-def _unpacked(packed: Values, lower: tuple[NDArray[np.intp], NDArray[np.intp]]) -> Values:
-    factor = np.zeros((lower[0][-1] + 1,) * 2)
-    factor[lower] = packed
-    np.fill_diagonal(factor, np.exp(np.diag(factor)))
-    return factor
 
 
 def _patterns(scores: Values) -> list[_Pattern]:
@@ -207,10 +211,3 @@ def _reml(sigma: Values, patterns: list[_Pattern], design: Values) -> tuple[floa
         slope[np.ix_(p.seen, p.seen)] += (w @ (rest + p.n * spread) @ w - p.n * w) / 2
     n_free = sum(p.n * len(p.seen) for p in patterns) - design.shape[1]
     return (loglik - n_free * np.log(2 * np.pi)) / 2, slope
-
-
-COVARIANCES: Mapping[str, Callable[[Values, Values, Values], tuple[Values, float]]] = {
-    "random intercept": _random_intercept,
-    "random slope": _random_slope,
-    "unstructured": _unstructured,
-}

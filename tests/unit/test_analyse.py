@@ -31,6 +31,8 @@ from crps_outcomes.stages.analyse import analyse
 from crps_outcomes.tables import ESTIMATES
 
 NUMBERS = ["estimate", "lower", "upper", "sd"]
+#: Sections whose counts are not named for the audit and so never leave.
+INTERNAL_SECTIONS = {"course", "missing"}
 TEN = [(8, 4), (7, 5), (9, 9), (6, None), (8, 5.5), (7, 3), (5, 5), (8, None), (9, 6), (7, 4)]
 
 
@@ -343,9 +345,10 @@ def test_the_order_of_rows_leaves_no_trace():
 def test_estimates_are_unique_and_checked_against_their_table():
     analysis = eighty()
     pd.testing.assert_frame_equal(ESTIMATES.validate(analysis.estimates), analysis.estimates)
-    assert not {
-        f"{s}/{t}" for s, t in zip(analysis.estimates["section"], analysis.estimates["statistic"], strict=True)
-    } - (NAMES.keys() | {"participants/smd"})
+    leaving = analysis.estimates[~analysis.estimates["section"].isin(INTERNAL_SECTIONS)]
+    assert not {f"{s}/{t}" for s, t in zip(leaving["section"], leaving["statistic"], strict=True)} - (
+        NAMES.keys() | {"participants/smd"}
+    )
 
 
 def broken(**changes) -> None:

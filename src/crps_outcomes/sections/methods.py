@@ -69,7 +69,10 @@ def _attributes(facts: Facts) -> tuple[tuple[str, str], ...]:
             "Further sessions, change of route, nerve block, other treatment, stopping",
             "Treatment policy: every score counts, whatever was given before it",
         ),
-        ("Missing score", "Not imputed. Means: people with a score. Shares: also with missing counted as not improved"),
+        (
+            "Missing score",
+            "Means: people with a score. Shares: also with missing counted as not improved. Imputed in a sensitivity analysis only",
+        ),
         ("Death", "Told among what happened after the first dose"),
     )
 

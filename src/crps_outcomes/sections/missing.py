@@ -8,7 +8,7 @@ from crps_outcomes.analysis.missing import ANY, COMPLETE, DIED, NOT_DUE, OTHERS,
 from crps_outcomes.analysis.responders import OBSERVED
 from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE
-from crps_outcomes.numbers import count, fixed, interval, people, percent
+from crps_outcomes.numbers import count, fixed, people, percent
 from crps_outcomes.report_model import Section, Table
 from crps_outcomes.series import unit_words
 from crps_outcomes.wording import (
@@ -19,6 +19,7 @@ from crps_outcomes.wording import (
     improved,
     k_of_n,
     mean_in_cell,
+    mean_in_words,
     quartiles_in_cell,
     share_line,
 )
@@ -34,6 +35,11 @@ ANSWERS = {SEEN: "yes", UNSEEN: "no", NOT_DUE: "not due"}
 
 def missing(facts: Facts) -> Section:
     """The sensitivity of the findings first, then bounds, disposition and patterns."""
+    if facts.is_release:
+        finding = "What is missing, and what it could change: internal edition only"
+        return Section(
+            id="missing", short="What is missing", finding=finding, text={"what_if": (), "notes": (INTERNAL_ONLY,)}
+        )
     return Section(
         id="missing",
         short="What is missing",
@@ -52,10 +58,6 @@ def _main_visits(facts: Facts) -> tuple[Visit, ...]:
     return tuple({visit.id: visit for visit in (facts.primary_visit, facts.later_visit)}.values())
 
 
-def _empty(facts: Facts, words: str) -> str:
-    return INTERNAL_ONLY if facts.is_release else words
-
-
 # --- what would have to be true -------------------------------------------------------------------------------------
 
 
@@ -63,12 +65,12 @@ def _finding(facts: Facts) -> str:
     visit = facts.primary_visit
     found = facts.one("missing", "imputed_change", visit=visit.id, group="0")
     if found.n is None or found.n_missing is None:
-        return "What is missing, and what it could change" + (": internal edition only" if facts.is_release else "")
+        return "Nothing is known about missing scores"
     if not found.n_missing:
         return f"Everybody who was due at {at(visit)} has a {facts.primary.short.lower()} score"
     verb = "has" if found.n_missing == 1 else "have"
     start = f"{count(found.n_missing)} of {count(found.n)} people due at {at(visit)} {verb} no {facts.primary.short.lower()} score"
-    return f"{start}; {_vanishes(facts, visit)}"
+    return f"{start}; {_vanishes(facts, visit, 'they')}"
 
 
 def _what_if(facts: Facts) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ def _what_if(facts: Facts) -> tuple[str, ...]:
     )
 
 
-def _vanishes(facts: Facts, visit: Visit) -> str:
+def _vanishes(facts: Facts, visit: Visit, who: str = "") -> str:
     """What would have to be true of the people without a score for the interval to include no change."""
     tip = facts.one("missing", "tipping_point", visit=visit.id)
     worst = facts.one("missing", "change_bound", visit=visit.id, group="worst")
@@ -87,19 +89,17 @@ def _vanishes(facts: Facts, visit: Visit) -> str:
     if tip.estimate == 0:
         return "with the scores there are, the interval is not on the better side of no change, so there is no finding to lose"
     if tip.n_missing and _is_better(facts, worst):
-        limits = interval(worst.lower or 0.0, worst.upper or 0.0, lambda value: fixed(value, decimals))
-        return (
-            f"even if every missing score were the worst the scale has, the interval would exclude no change ({limits})"
-        )
+        change = mean_in_words(worst, decimals, signed=True, unit=unit_words(facts.primary))
+        return f"if all missing scores were the worst of the scale, the mean change would still be {change}"
     if tip.estimate is None:
         return (
             f"what they could change cannot be said: {tip.reason}"
             if tip.n_missing
             else "no score that was due is missing"
         )
-    who = "the person" if tip.n_missing == 1 else f"the {people(tip.n_missing or 0)}"
+    who = who or f"the {people(tip.n_missing or 0)} without a score"
     return (
-        f"for the interval to include no change, {who} without a score would have to be on average "
+        f"for the interval to include no change, {who} would have to be on average "
         f"{fixed(tip.estimate, decimals)} {unit_words(facts.primary)} worse than people like them with a score"
     )
 
@@ -124,20 +124,20 @@ def _sensitivity(facts: Facts) -> Table:
     }
     for group in dict.fromkeys(e.group for e in facts.every("missing", "imputed_change")):
         delta = float(group)
-        worse = f", missing scores {fixed(delta, 0 if delta == int(delta) else 1)} {unit_words(facts.primary)} worse"
-        rows[f"Multiple imputation{worse if delta else ''}"] = [
+        worse = f", missing scores worse by {fixed(delta, 0 if delta == int(delta) else 1)}" if delta else ""
+        rows[f"Multiple imputation{worse}"] = [
             facts.one("missing", "imputed_change", visit=v.id, group=group) for v in visits
         ]
     decimals, width = max(facts.primary.decimals, 1), 90 / len(visits)
     found = facts.every("missing", "imputed_change", group="0")
     table = Table(
         title=f"Change in {facts.primary.short.lower()} from the start, by what is taken of missing scores.",
-        encoding="Mean change (95% CI) at the two main visits; worse: on top of what imputation gives.",
+        encoding=f"Mean change (95% CI). Worse by: so many {unit_words(facts.primary)} on top of what imputation gives.",
         columns=(*text_columns(("Analysis", 84)), *number_columns(*((v.label, width) for v in visits))),
         rows=tuple(row(name, *(mean_in_cell(e, decimals, signed=True) for e in own)) for name, own in rows.items())
         if found
         else (),
-        empty=_empty(facts, "No score is there to be missed."),
+        empty="No score is there to be missed.",
         style="dense fixed",
     )
     return noted(
@@ -159,7 +159,7 @@ def _bounds(facts: Facts) -> Table:
             *number_columns(("All missing worst", 42), ("With a score", 42), ("All missing best", 42)),
         ),
         rows=tuple(rows),
-        empty=_empty(facts, "No score is there to set bounds to."),
+        empty="No score is there to set bounds to.",
         style="dense fixed",
     )
     return noted(table, facts, "Share: 95% Wilson interval. Mean change: t interval.")
@@ -203,7 +203,7 @@ def _disposition(facts: Facts) -> Table:
         encoding="Stops and deaths: of everyone treated. Scores: of those with a start score. Week: median (quartiles).",
         columns=(*text_columns(("What happened", 92)), *number_columns(("People", 42), ("Week", 40))),
         rows=tuple(rows),
-        empty=_empty(facts, "Nobody was treated."),
+        empty="Nobody was treated.",
         style="dense fixed",
     )
     return noted(
@@ -214,7 +214,7 @@ def _disposition(facts: Facts) -> Table:
 def _stop_row(facts: Facts, stop: Estimate) -> Row:
     week = facts.one("missing", "stopped_week", group=stop.group)
     name = "Ketamine stopped" if stop.group == ANY else f"Ketamine stopped: {stop.group}"
-    return row(name, _of_all(stop), quartiles_in_cell(week, 0))
+    return row(name, _of_all(stop), quartiles_in_cell(week, 0) if stop.k else NOT_APPLICABLE)
 
 
 def _of_all(found: Estimate) -> str:
@@ -239,7 +239,7 @@ def _patterns(facts: Facts) -> Table:
             )
             for e in found
         ),
-        empty=_empty(facts, "Nobody treated has a start score."),
+        empty="Nobody treated has a start score.",
         style="dense tight fixed",
     )
     return noted(table, facts)
@@ -253,7 +253,7 @@ def _letters(found: Estimate, n_visits: int) -> str:
 
 
 def _notes(facts: Facts) -> tuple[str, ...]:
-    if facts.is_release or not facts.every("missing", "imputed_change"):
+    if not facts.every("missing", "imputed_change"):
         return ()
     reasons = facts.every("missing", "reason")
     stated = listed(f"{e.group} ({counted(e.k)})" for e in reasons)
