@@ -62,17 +62,16 @@ class Imputed:
 # --- filling in -----------------------------------------------------------------------------------------------------
 
 
-def impute(
-    table: Values, predictors: Mapping[int, Sequence[int]], imputations: int, chance: np.random.Generator
-) -> Values:
+def impute(table: Values, predictors: Mapping[int, Sequence[int]], imputations: int, seed: int) -> Values:
     """Copies of the table without holes, imputations x people x columns.
 
     Args:
         table: people x columns, nan where there is none.
         predictors: the columns each column is predicted from, best first; few people get only the first ones.
         imputations: how many copies.
-        chance: where the draws come from.
+        seed: of the draws.
     """
+    chance = np.random.default_rng(seed)
     centre, scale = np.nanmean(table, axis=0), np.nanstd(table, axis=0)
     scale = np.where(scale > TOLERANCE, scale, 1.0)
     scaled = (table - centre) / scale

@@ -18,7 +18,7 @@ COHORTS = {name: np.array(rows, float) for name, rows in json.loads((ORACLES / "
 
 def filled(scores: np.ndarray, imputations: int = 20, seed: int = 1) -> np.ndarray:
     everything = {at: [other for other in range(scores.shape[1]) if other != at] for at in range(scores.shape[1])}
-    return impute(scores, everything, imputations, np.random.default_rng(seed))
+    return impute(scores, everything, imputations, seed)
 
 
 def imputed(scores: np.ndarray, imputations: int = 20, worse: float = 1.0) -> Imputed:

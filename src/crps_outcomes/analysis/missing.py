@@ -98,7 +98,7 @@ def _reasons(cohort: Cohort) -> Iterator[Row]:
     """What records without a value give as the reason, of all records without one; records of any measure, not people."""
     rejections = cohort.tables.rejections
     stated = rejections.loc[rejections["rule"] == "data-absent", "reason"].str.extract(r"\(([^()]*)\)$")[0]
-    for reason, k in stated.fillna(NOT_STATED).value_counts().sort_index().items():
+    for reason, k in stated.where(stated.notna(), NOT_STATED).value_counts().sort_index().items():
         yield described_share_row(Key("missing", "reason", group=str(reason)), int(k), len(stated), n_missing=0)
 
 
@@ -144,7 +144,7 @@ def _filled(cohort: Cohort, lines: Course) -> dict[str, imputation.Imputed]:
         return {}
     plan, sheet = cohort.protocol.plan, _sheet(cohort, lines)
     order = {at: _predictors(cohort, sheet.names, name) for at, name in enumerate(sheet.names)}
-    filled = imputation.impute(sheet.table, order, plan.missing_data.imputations, np.random.default_rng(plan.seed))
+    filled = imputation.impute(sheet.table, order, plan.missing_data.imputations, plan.seed)
     worse = -1.0 if cohort.study.measures[cohort.protocol.outcomes.primary].direction == "higher" else 1.0
     found = {}
     for visit in enough:
