@@ -103,6 +103,23 @@ def test_an_interval_that_includes_no_change_has_no_finding_to_lose():
     assert "there is no finding to lose" in section.finding
 
 
+def test_scores_after_an_event_that_the_plan_calls_hypothetical_are_imputed_as_well():
+    people = [with_pain(i, 8, 5, 5, 4 + i % 3, 4, 4, 4) for i in range(20)] + [
+        with_pain(i, 8, *[0] * 6) for i in (20, 21)
+    ]
+    event_of = {"kind": "other ketamine route", "term": "iv", "study_day": 1}
+    happened = [
+        {**event_of, "subject_id": f"p{i:04d}", "happened_on": pd.Timestamp(DAY_0.date()), "source_ref": f"x/{i}"}
+        for i in (20, 21)
+    ]
+    found = facts_of(people, intercurrent=build(INTERCURRENT, happened))
+    plain, aside = (found.one("missing", "imputed_change", visit="week_4", group=group) for group in ("0", "set aside"))
+    assert plain.estimate < aside.estimate < -2.5
+    names = [row[0].text for row in missing_section(found).tables["sensitivity"].rows]
+    assert "Multiple imputation, also of scores after: other ketamine route" in names
+    assert not facts_of(people).every("missing", "imputed_change", group="set aside")
+
+
 # --- disposition ----------------------------------------------------------------------------------------------------
 
 

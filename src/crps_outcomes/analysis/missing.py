@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from crps_outcomes import imputation
 from crps_outcomes.analysis.cohort import TREATED
 from crps_outcomes.analysis.course import STARTED, Course, course_of
+from crps_outcomes.analysis.estimand import before_score, happened
 from crps_outcomes.analysis.responders import with_baseline
 from crps_outcomes.analysis.rows import (
     LEAST_FOR_INTERVAL,
@@ -36,6 +37,7 @@ SEEN, UNSEEN, NOT_DUE = "x", "o", "-"
 MOST_PATTERNS = 10
 LEAST_TO_PREDICT_FROM = 5  # values that an auxiliary column needs
 PGIC, DOSE = "global change", "dose"
+SET_ASIDE = "set aside"
 
 
 def missing(cohort: Cohort) -> list[Row]:
@@ -113,12 +115,15 @@ def main_visits(cohort: Cohort) -> tuple[str, ...]:
 def _sensitivity(cohort: Cohort, lines: Course) -> Iterator[Row]:
     """The imputed change as it is and with missing scores made worse, and where the finding would vanish."""
     measure, plan = cohort.study.measures[cohort.protocol.outcomes.primary], cohort.protocol.plan.missing_data
-    filled = _filled(cohort, lines)
+    filled, aside = _filled(cohort, lines), _set_aside(cohort, lines)
+    also = {} if aside is None else _filled(cohort, aside)
     for visit in main_visits(cohort):
         key, n_missing = Key("missing", "imputed_change", STARTED, measure.id, visit), lines.n_missing(visit)
         tip = Key("missing", "tipping_point", STARTED, measure.id, visit)
         if visit in filled:
             found = {key.of(f"{delta:g}"): imputation.pooled_change(filled[visit], delta) for delta in plan.deltas}
+            if visit in also:
+                found[key.of(SET_ASIDE)] = imputation.pooled_change(also[visit])
             found[tip] = imputation.tipping_point(filled[visit], measure.range[1] - measure.range[0])
         else:
             n_due = int(lines.is_due[:, lines.visits.index(visit)].sum())
@@ -127,6 +132,19 @@ def _sensitivity(cohort: Cohort, lines: Course) -> Iterator[Row]:
             found = dict.fromkeys((*(key.of(f"{delta:g}") for delta in plan.deltas), tip), none)
         for own, interval in found.items():
             yield row(own, interval, unit=measure.unit_label, n_missing=n_missing)
+
+
+def _set_aside(cohort: Cohort, lines: Course) -> Course | None:
+    """The course without scores after an event that the plan calls hypothetical; None where there is no such score."""
+    names = {rule.name for rule in cohort.protocol.plan.intercurrent if rule.change == "hypothetical"}
+    if not happened(cohort)["rule"].isin(names).any():
+        return None
+    scores = lines.scores.copy()
+    for at, visit in enumerate(lines.visits[1:], 1):
+        before = before_score(cohort, cohort.protocol.outcomes.primary, visit)
+        whom = before.loc[before["rule"].isin(names), "subject_id"]
+        scores[np.isin(lines.subject_id, whom.to_numpy("object")), at] = np.nan
+    return replace(lines, scores=scores) if np.isnan(scores).sum() > np.isnan(lines.scores).sum() else None
 
 
 @dataclass(frozen=True)

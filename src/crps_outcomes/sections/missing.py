@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crps_outcomes.analysis.missing import ANY, COMPLETE, DIED, NOT_DUE, OTHERS, SEEN, UNSEEN
+from crps_outcomes.analysis.missing import ANY, COMPLETE, DIED, NOT_DUE, OTHERS, SEEN, SET_ASIDE, UNSEEN
 from crps_outcomes.analysis.responders import OBSERVED
 from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE
@@ -123,9 +123,7 @@ def _sensitivity(facts: Facts) -> Table:
         "Mixed model over all visits": [facts.one("course", "model_change", visit=v.id) for v in visits],
     }
     for group in dict.fromkeys(e.group for e in facts.every("missing", "imputed_change")):
-        delta = float(group)
-        worse = f", missing scores worse by {fixed(delta, 0 if delta == int(delta) else 1)}" if delta else ""
-        rows[f"Multiple imputation{worse}"] = [
+        rows[_imputed_name(facts, group)] = [
             facts.one("missing", "imputed_change", visit=v.id, group=group) for v in visits
         ]
     decimals, width = max(facts.primary.decimals, 1), 90 / len(visits)
@@ -143,6 +141,16 @@ def _sensitivity(facts: Facts) -> Table:
     return noted(
         table, facts, *dict.fromkeys(f"{capital(e.method)}." for e in found if not e.mark), _reasons_why(found)
     )
+
+
+def _imputed_name(facts: Facts, group: str) -> str:
+    """What stands before an imputed change: the scores that were made worse, or those that were set aside as well."""
+    if group == SET_ASIDE:
+        events = listed(rule.name for rule in facts.protocol.plan.intercurrent if rule.change == "hypothetical")
+        return f"Multiple imputation, also of scores after: {events}"
+    delta = float(group)
+    worse = f", missing scores worse by {fixed(delta, 0 if delta == int(delta) else 1)}" if delta else ""
+    return f"Multiple imputation{worse}"
 
 
 def _reasons_why(found: tuple[Estimate, ...]) -> str:
