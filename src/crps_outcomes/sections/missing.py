@@ -74,9 +74,10 @@ def _finding(facts: Facts) -> str:
 
 
 def _what_if(facts: Facts) -> tuple[str, ...]:
+    """The same for the later visit; the heading has the primary one."""
     return tuple(
         f"{visit.label}: {_vanishes(facts, visit)}."
-        for visit in _main_visits(facts)
+        for visit in _main_visits(facts)[1:]
         if facts.every("missing", "tipping_point", visit=visit.id)
     )
 

@@ -14,6 +14,7 @@ from crps_outcomes.sections.completeness import completeness, draft_in_words
 from crps_outcomes.sections.context import context
 from crps_outcomes.sections.course import course
 from crps_outcomes.sections.dosing import dosing
+from crps_outcomes.sections.endpoints import endpoints
 from crps_outcomes.sections.flow import flow
 from crps_outcomes.sections.function import function
 from crps_outcomes.sections.methods import methods
@@ -39,6 +40,7 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "flow": flow,
     "participants": participants,
     "dosing": dosing,
+    "endpoints": endpoints,
     "pain": pain,
     "course": course,
     "responders": responders,
