@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
 from crps_outcomes.analysis.context import context
+from crps_outcomes.analysis.course import course
 from crps_outcomes.analysis.dosing import dosing
 from crps_outcomes.analysis.durability import durability
 from crps_outcomes.analysis.endpoints import endpoints
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities, settle, shown_counts
+from crps_outcomes.analysis.missing import missing
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.responders import OBSERVED, responders
@@ -32,14 +34,17 @@ if TYPE_CHECKING:
     from crps_outcomes.tables import Tables
 
 SECTIONS = (
+SECTIONS = (
     participants,
     dosing,
     endpoints,
     pain,
+    course,
     responders,
     response_rules,
     durability,
     function,
+    missing,
     safety,
     completeness,
     context,

@@ -13,12 +13,14 @@ from crps_outcomes.report_model import Cell, Figure, Flow, ReportModel, Section,
 from crps_outcomes.sections.checklist import checklist
 from crps_outcomes.sections.completeness import completeness, draft_in_words
 from crps_outcomes.sections.context import context
+from crps_outcomes.sections.course import course
 from crps_outcomes.sections.dosing import dosing
 from crps_outcomes.sections.durability import durability
 from crps_outcomes.sections.endpoints import endpoints
 from crps_outcomes.sections.flow import flow
 from crps_outcomes.sections.function import function
 from crps_outcomes.sections.methods import methods
+from crps_outcomes.sections.missing import missing
 from crps_outcomes.sections.pain import pain
 from crps_outcomes.sections.participants import participants
 from crps_outcomes.sections.provenance import provenance as provenance_section
@@ -42,11 +44,13 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "dosing": dosing,
     "endpoints": endpoints,
     "pain": pain,
+    "course": course,
     "responders": responders,
     "durability": durability,
     "function": function,
     "safety": safety,
     "completeness": completeness,
+    "missing": missing,
     "context": context,
     "methods": methods,
     "checklist": checklist,
