@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
 from crps_outcomes.analysis.dosing import dosing
+from crps_outcomes.analysis.exposure_response import exposure_response
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities, settle, shown_counts
+from crps_outcomes.analysis.natural_course import natural_course
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.responders import OBSERVED, responders
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, pain, responders, function, safety, completeness)
+SECTIONS = (
+    participants, dosing, pain, natural_course, responders, function, exposure_response, safety, completeness,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

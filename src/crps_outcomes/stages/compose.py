@@ -13,9 +13,11 @@ from crps_outcomes.report_model import Figure, Flow, ReportModel, Section
 from crps_outcomes.sections.completeness import completeness, draft_in_words
 from crps_outcomes.sections.context import context
 from crps_outcomes.sections.dosing import dosing
+from crps_outcomes.sections.exposure_response import exposure_response
 from crps_outcomes.sections.flow import flow
 from crps_outcomes.sections.function import function
 from crps_outcomes.sections.methods import methods
+from crps_outcomes.sections.natural_course import natural_course
 from crps_outcomes.sections.pain import pain
 from crps_outcomes.sections.participants import participants
 from crps_outcomes.sections.provenance import provenance as provenance_section
@@ -38,8 +40,10 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "participants": participants,
     "dosing": dosing,
     "pain": pain,
+    "natural_course": natural_course,
     "responders": responders,
     "function": function,
+    "exposure_response": exposure_response,
     "safety": safety,
     "completeness": completeness,
     "context": context,
