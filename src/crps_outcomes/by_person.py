@@ -30,8 +30,7 @@ def rate_by_person(events: Values, sessions: Values) -> Interval:
     reason = _too_few(n, int((events > 0).sum()))
     if reason or estimate is None:
         return Interval(n, estimate, None, None, RATE, reason=reason or "no exposure")
-    fit = GLM(events, np.ones(n), family=Poisson(), exposure=sessions).fit(cov_type="HC1", use_t=True)
-    lower, upper = 100 * np.exp(fit.conf_int(0.05)[0])
+    lower, upper = 100 * np.exp(_limits(GLM(events, np.ones(n), family=Poisson(), exposure=sessions), n))
     return Interval(n, estimate, float(lower), float(upper), RATE)
 
 
@@ -43,9 +42,14 @@ def share_by_person(reached: Values, sessions: Values) -> Interval:
     if reason or estimate is None:
         return Interval(n, estimate, None, None, SHARE, reason=reason or "nobody in the denominator")
     pairs = np.column_stack([reached, sessions - reached])
-    fit = GLM(pairs, np.ones(n), family=Binomial()).fit(cov_type="HC1", use_t=True)
-    lower, upper = 100 / (1 + np.exp(-fit.conf_int(0.05)[0]))
+    lower, upper = 100 / (1 + np.exp(-_limits(GLM(pairs, np.ones(n), family=Binomial()), n)))
     return Interval(n, estimate, float(lower), float(upper), SHARE)
+
+
+def _limits(model: GLM, n: int) -> Values:
+    """The limits of the one coefficient; each person is a cluster, which brings the factor n / (n - 1) along."""
+    fit = model.fit(cov_type="cluster", cov_kwds={"groups": np.arange(n)}, use_t=True)
+    return np.asarray(fit.conf_int(0.05)[0], dtype=np.float64)
 
 
 def _too_few(n: int, affected: int) -> str:

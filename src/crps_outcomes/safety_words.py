@@ -103,7 +103,7 @@ def course_table(facts: Facts) -> Table:
 def _timed(found: Estimate, *, is_change: bool) -> Cell:
     if not found.n:
         return Cell("none")
-    sessions = f"{count(found.n)} sess."
+    sessions = f"{count(found.n)} sessions"
     if found.mark or found.estimate is None:
         return Cell("too few", sub=sessions)
     limits = ""
@@ -133,7 +133,7 @@ def _dose_lines(facts: Facts) -> Iterator[str]:
         is_odds = found.method.startswith("odds ratio")
         shown_unit = unit if is_odds or unit == "points" else "in share of sessions"
         value = mean_in_words(found, decimals, signed=not is_odds, unit=shown_unit)
-        yield f"{words}: {value}. {found.method[:1].upper()}{found.method[1:]}. Order of sessions and titration are not taken out."
+        yield f"{words}: {value}. {found.method[:1].upper()}{found.method[1:]}. The session's number is taken out; titration by what happened before is not."
 
 
 # --- none on record -------------------------------------------------------------------------------------------------

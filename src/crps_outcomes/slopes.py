@@ -35,6 +35,7 @@ ODDS = (
     "bias-reduced robust t interval"
 )
 NO_SPREAD = "all doses or all values are equal: no slope"
+NOT_APART = "dose and time go together throughout: no slope"
 ON_A_LINE = "all points lie on one line: no interval"
 
 
@@ -54,6 +55,7 @@ class _Design:
     people: NDArray[np.intp]
     within: Values
     between: Values  # the person's mean, less the mean over people
+    beside: Values  # a column per covariate
 
     @property
     def n(self) -> int:
@@ -61,7 +63,18 @@ class _Design:
 
     @property
     def columns(self) -> Values:
-        return np.column_stack([np.ones(len(self.values)), self.within, self.between])
+        """Constant, both parts of the dose, covariates; the second part only where people differ in it."""
+        parts = [np.ones(len(self.values)), self.within, *([self.between] if self.has_between else []), self.beside]
+        return np.column_stack(parts)
+
+    @property
+    def has_between(self) -> bool:
+        return not is_constant(self.between)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every column says something that the others do not."""
+        return bool(np.linalg.matrix_rank(self.columns) == self.columns.shape[1])
 
 
 # --- over people ----------------------------------------------------------------------------------------------------
@@ -105,19 +118,23 @@ def within_slope(doses: Values, values: Values, people: NDArray[Any]) -> Interva
     """The common slope of values on doses inside people."""
     if len(values) == 0 or not varied(doses, people):
         return Interval(0, None, None, None, DEVIATIONS, reason=NO_SPREAD)
-    return _deviations(_design(doses, values, people))
+    return _deviations(_design(doses, values, people, None))
 
 
-def within_between(doses: Values, values: Values, people: NDArray[Any]) -> Slopes:
+def within_between(doses: Values, values: Values, people: NDArray[Any], beside: Values | None = None) -> Slopes:
     """Both slopes from one mixed model; where it does not converge, each by least squares, and the method says so.
 
+    ``beside`` holds covariates, a column each, such as `occasions`.
     The interval is cluster-robust because neighbouring changes of one person share a score. After weighting by the
     model's variances (the quasi-demeaning of random-effects regression) least squares gives the model's own estimates.
     """
     if len(values) == 0 or not varied(doses, people):
         none = Interval(0, None, None, None, MIXED, reason=NO_SPREAD)
         return Slopes(none, none)
-    design = _design(doses, values, people)
+    design = _design(doses, values, people, beside)
+    if not design.is_whole:
+        none = Interval(design.n, None, None, None, MIXED, reason=NOT_APART)
+        return Slopes(none, none)
     shares = _model_shares(design)
     if shares is None:
         means = _person_means(design.values, design.people)
@@ -130,32 +147,41 @@ def within_between(doses: Values, values: Values, people: NDArray[Any]) -> Slope
     return _weighted(design, shares)
 
 
-def odds_within(doses: Values, happened: Values, people: NDArray[Any]) -> Interval:
+def odds_within(doses: Values, happened: Values, people: NDArray[Any], beside: Values | None = None) -> Interval:
     """The odds ratio of an event (0 or 1) per unit of dose inside people, the dose's mean of each person held.
 
     Where the model does not converge: the difference in the share per unit of dose by `within_slope`, and the method
-    says so. The t interval has people - 3 degrees of freedom (statsmodels gives z only).
+    says so. The t interval has people less coefficients as degrees of freedom (statsmodels gives z only).
     """
     if len(happened) == 0 or not varied(doses, people) or is_constant(happened):
         return Interval(0, None, None, None, ODDS, reason=NO_SPREAD)
-    design = _design(doses, happened, people)
+    design = _design(doses, happened, people, beside)
+    if not design.is_whole:
+        return Interval(design.n, None, None, None, ODDS, reason=NOT_APART)
     fitted = _logistic(design)
     if fitted is None:
         found = _deviations(design)
         return replace(found, method=f"difference in share, {DEVIATIONS}, because the logistic model did not converge")
     estimate, error = fitted
-    wide = stats.t.ppf(0.975, max(design.n - 3, 1)) * error
+    wide = stats.t.ppf(0.975, max(design.n - design.columns.shape[1], 1)) * error
     return _limited(
         Interval(design.n, float(np.exp(estimate)), None, None, ODDS),
         np.exp([estimate - wide, estimate + wide]),
     )
 
 
-def _design(doses: Values, values: Values, people: NDArray[Any]) -> _Design:
+def occasions(names: NDArray[Any]) -> Values:
+    """A column of 0 and 1 for every occasion but the first: with them the mean of each occasion is taken out."""
+    return np.asarray(names[:, None] == np.unique(names)[None, 1:], dtype=np.float64)
+
+
+def _design(doses: Values, values: Values, people: NDArray[Any], beside: Values | None) -> _Design:
     codes = np.unique(people, return_inverse=True)[1]
     means = _person_means(doses, codes)
     firsts = np.unique(codes, return_index=True)[1]
-    return _Design(values, codes, doses - means, means - float(np.mean(means[firsts])))
+    none = np.empty((len(values), 0))
+    between = means - float(np.mean(means[firsts]))
+    return _Design(values, codes, doses - means, between, none if beside is None else beside)
 
 
 def _person_means(values: Values, codes: NDArray[np.intp]) -> Values:
@@ -165,8 +191,10 @@ def _person_means(values: Values, codes: NDArray[np.intp]) -> Values:
 
 
 def _deviations(design: _Design) -> Interval:
-    own = design.values - _person_means(design.values, design.people)
-    fit = OLS(own, design.within).fit(cov_type="cluster", cov_kwds={"groups": design.people}, use_t=True)
+    own, *columns = (
+        column - _person_means(column, design.people) for column in (design.values, design.within, *design.beside.T)
+    )
+    fit = OLS(own, np.column_stack(columns)).fit(cov_type="cluster", cov_kwds={"groups": design.people}, use_t=True)
     found = Interval(design.n, float(fit.params[0]), None, None, DEVIATIONS, reason=ON_A_LINE)
     return found if is_constant(fit.resid) else _limited(found, fit.conf_int(0.05)[0])
 
@@ -176,7 +204,8 @@ def _model_shares(design: _Design) -> Values | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a variance of 0 is an answer, not a fault; convergence is asked for below
         try:
-            fit = MixedLM(design.values, design.columns, groups=design.people).fit(reml=True)
+            model = MixedLM(design.values, design.columns, groups=design.people)
+            fit = model.fit(reml=True, method="powell")  # needs no gradient, which fails where the variance is 0
             between, within = float(np.asarray(fit.cov_re)[0, 0]), float(fit.scale)
         except (np.linalg.LinAlgError, ValueError):
             return None
@@ -191,15 +220,13 @@ def _weighted(design: _Design, shares: Values) -> Slopes:
         return np.asarray(column - shares * _person_means(column, design.people), dtype=np.float64)
 
     columns = np.column_stack([part(column) for column in design.columns.T])
-    has_between = not is_constant(design.between)
-    columns = columns if has_between else columns[:, :2]
     fit = OLS(part(design.values), columns).fit(cov_type="cluster", cov_kwds={"groups": design.people}, use_t=True)
     limits = fit.conf_int(0.05)
     none = Interval(design.n, None, None, None, MIXED, reason=NO_SPREAD)
     found = [Interval(design.n, float(one), None, None, MIXED, reason=ON_A_LINE) for one in fit.params]
     if not is_constant(fit.resid):
         found = [_limited(one, own) for one, own in zip(found, limits, strict=True)]
-    return Slopes(found[1], found[2] if has_between else none)
+    return Slopes(found[1], found[2] if design.has_between else none)
 
 
 def _logistic(design: _Design) -> tuple[float, float] | None:
@@ -214,12 +241,14 @@ def _logistic(design: _Design) -> tuple[float, float] | None:
             estimate, error = float(fit.params[1]), float(fit.bse[1])
         except (np.linalg.LinAlgError, ValueError, FloatingPointError):
             return None
-    is_sound = fit.converged and np.isfinite([estimate, error]).all() and 0 < error < LARGEST_ERROR
+    is_told_apart = bool((np.abs(fit.fittedvalues - design.values) < CERTAIN).all())
+    is_sound = fit.converged and np.isfinite([estimate, error]).all() and 0 < error < LARGEST_ERROR and not is_told_apart
     return (estimate, error) if is_sound else None
 
 
-#: Of a log odds ratio. Beyond it doses tell events from none completely, and the number means nothing.
-LARGEST_ERROR = 10.0
+#: Where doses tell events from none completely an odds ratio means nothing: the largest error of its logarithm, and how
+#: near to 0 or 1 every fitted chance lies then.
+LARGEST_ERROR, CERTAIN = 10.0, 1e-6
 
 
 def _limited(found: Interval, limits: Any) -> Interval:

@@ -16,7 +16,7 @@ from crps_outcomes.analysis.rows import LEAST_FOR_INTERVAL, Key, count_row, mean
 from crps_outcomes.analysis.safety import THIRDS, dose_thirds
 from crps_outcomes.analysis.vital_signs import window_readings
 from crps_outcomes.estimators import Interval, as_values
-from crps_outcomes.slopes import LINE, MIXED, RANKS, Slopes, rank_correlation, slope, varied, within_between
+from crps_outcomes.slopes import LINE, MIXED, RANKS, Slopes, occasions, rank_correlation, slope, varied, within_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from crps_outcomes.definitions import Measure
 
 WITHIN, BETWEEN, TOTAL = "within a person", "between people", "total"
+WITHIN_PLAIN = "within a person, mean course left in"
 #: Slopes are given per so many mg/kg: a step of one titration, not a whole dose.
 STEP = 0.1
 FEW = f"fewer than {LEAST_FOR_INTERVAL} people"
@@ -53,14 +54,14 @@ def _key(statistic: str, cohort: Cohort, group: str = "", visit: str = "") -> Ke
 
 
 def changes_with_doses(cohort: Cohort) -> pd.DataFrame:
-    """A row per change between neighbouring scores of one analysed person: subject_id, change, mg_per_kg.
+    """A row per change between neighbouring scores of one analysed person: subject_id, visit, change, mg_per_kg.
 
-    ``mg_per_kg`` is the mean per session from the day of the first score up to the day before the second: a score on
+    ``mg_per_kg`` is the mean per session from the day of the first score up to the day before the second, whose visit is ``visit``: a score on
     the day of a session is taken as made before it. Missing where no session lies between or one has no dose.
     """
     scores = _scores(cohort)
-    later = scores.groupby("subject_id", sort=True)["value"].shift(-1)
-    scores = scores.assign(change=later - scores["value"], place=range(len(scores)))
+    later = scores.groupby("subject_id", sort=True)[["value", "visit"]].shift(-1)
+    scores = scores.assign(change=later["value"] - scores["value"], visit=later["visit"], place=range(len(scores)))
     sessions = _sessions(cohort)
     placed = pd.merge_asof(
         sessions.sort_values("day"),
@@ -70,7 +71,9 @@ def changes_with_doses(cohort: Cohort) -> pd.DataFrame:
     )
     doses = placed.groupby("place")["mg_per_kg"].agg(lambda own: own.mean(skipna=False))
     pairs = scores[scores["change"].notna()]
-    return pairs.assign(mg_per_kg=pairs["place"].map(doses).astype("Float64"))[["subject_id", "change", "mg_per_kg"]]
+    return pairs.assign(mg_per_kg=pairs["place"].map(doses).astype("Float64"))[
+        ["subject_id", "visit", "change", "mg_per_kg"]
+    ]
 
 
 def people_with_doses(cohort: Cohort) -> pd.DataFrame:
@@ -125,15 +128,21 @@ def _counts(pairs: pd.DataFrame) -> Iterator[Row]:
 
 
 def _slopes(cohort: Cohort, pairs: pd.DataFrame) -> Iterator[Row]:
-    """Change per 0.1 mg/kg and session, within and between people."""
+    """Change per 0.1 mg/kg and session, within and between people, the mean change up to each visit taken out.
+
+    Without that, a course that is the same for all (a fall at first, less later) would pass for an answer to a dose that
+    rises with time.
+    """
     known = pairs[pairs["mg_per_kg"].notna()]
     doses, people = as_values(known["mg_per_kg"]) / STEP, known["subject_id"].to_numpy("object")
     n = len(np.unique(people))
     reason = f"{FEW} whose dose differed between scores: no slope"
-    few = _none(n, reason, MIXED)
-    is_enough = varied(doses, people) >= LEAST_FOR_INTERVAL
-    found = within_between(doses, as_values(known["change"]), people) if is_enough else Slopes(few, few)
-    for group, one in ((WITHIN, found.within), (BETWEEN, found.between)):
+    few = Slopes(_none(n, reason, MIXED), _none(n, reason, MIXED))
+    is_enough, changes = varied(doses, people) >= LEAST_FOR_INTERVAL, as_values(known["change"])
+    visits = occasions(known["visit"].to_numpy("object"))
+    found = within_between(doses, changes, people, visits) if is_enough else few
+    plain = within_between(doses, changes, people) if is_enough else few
+    for group, one in ((WITHIN, found.within), (BETWEEN, found.between), (WITHIN_PLAIN, plain.within)):
         key = _key("slope", cohort, group)
         yield row(key, one, unit=_unit(cohort, f"{STEP} mg/kg"), n_missing=cohort.n(ANALYSED) - n)
 

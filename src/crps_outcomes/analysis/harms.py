@@ -108,7 +108,7 @@ def _odds(cohort: Cohort, events: pd.DataFrame) -> Row:
         f"events in sessions of fewer than {LEAST_AFFECTED} people: no slope" if n_affected < LEAST_AFFECTED else ""
     )
     none = Interval(n, None, None, None, ODDS, reason=reason)
-    found = none if reason else odds_within(doses, happened, people)
+    found = none if reason else odds_within(doses, happened, people, _order(known))
     return row(key, found, unit=unit, k=int(happened.sum()), n_missing=missing)
 
 
@@ -120,9 +120,14 @@ def _dissociation(cohort: Cohort, measure: str) -> Row:
     doses, people = as_values(known["mg_per_kg"]) / STEP, known["subject_id"].to_numpy("object")
     n, reason = len(np.unique(people)), _why_not(varied(doses, people))
     none = Interval(n, None, None, None, MIXED, reason=reason)
-    found = none if reason else within_between(doses, as_values(known["highest"]), people).within
+    found = none if reason else within_between(doses, as_values(known["highest"]), people, _order(known)).within
     unit = f"points per {STEP} mg/kg"
     return row(_key("dose_slope", measure), found, unit=unit, n_missing=cohort.n(TREATED) - n)
+
+
+def _order(sessions: pd.DataFrame) -> Values:
+    """The number of each session in its person as a covariate: doses rise and people get used to them with time."""
+    return sessions["session"].to_numpy("float64")[:, None]
 
 
 def _why_not(n_varied: int) -> str:

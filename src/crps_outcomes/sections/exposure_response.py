@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from crps_outcomes.layout import Row
 
 WITHIN, BETWEEN, TOTAL = "within a person", "between people", "total"
+WITHIN_PLAIN = "within a person, mean course left in"
 THIRDS = ("lowest third", "middle third", "highest third")
 INTERNAL_ONLY = "Shown in the internal edition only: its counts are not part of the audit for release."
 
@@ -59,14 +60,16 @@ def _slopes(facts: Facts) -> Table:
     between_scores = f"Change in {name} between neighbouring scores, per 0.1 mg/kg and session between them"
     named = (
         (f"{between_scores}: within a person", _of(facts, "slope", WITHIN), 2),
-        (f"{between_scores}: between people", _of(facts, "slope", BETWEEN), 2),
+        ("The same between people", _of(facts, "slope", BETWEEN), 2),
+        ("Within a person, without taking the mean course out", _of(facts, "slope", WITHIN_PLAIN), 2),
         (f"Change in {name} at {when}, per 1 mg/kg in total before it", _of(facts, "slope", TOTAL), 2),
         ("The same by rank (Spearman, −1 to 1)", _of(facts, "rank_correlation", TOTAL), 2),
     )
     known = [(text, found, decimals) for text, found, decimals in named if found.statistic]
     table = Table(
         title="Dose beside change: slopes.",
-        encoding="Below 0: more dose went with a larger fall.",
+        encoding="Below 0: more dose went with a larger fall. The mean change of everybody up to each visit is taken out of "
+        "the first two rows.",
         columns=(
             *text_columns(("", 96)),
             *number_columns(("People", 16), ("Without", 18), ("Points (95% CI)", 44)),
@@ -76,7 +79,7 @@ def _slopes(facts: Facts) -> Table:
         style="fixed",
     )
     return noted(
-        table, facts, *dict.fromkeys(f"{f.method[:1].upper()}{f.method[1:]}." for _, f, _ in known[:3] if not f.mark)
+        table, facts, *dict.fromkeys(f"{f.method[:1].upper()}{f.method[1:]}." for _, f, _ in known if not f.mark)
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from crps_outcomes.evidence import published, typeset
 from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.numbers import count, fixed, people
-from crps_outcomes.report_model import Section, Table
+from crps_outcomes.report_model import Cell, Section, Table
 from crps_outcomes.wording import at, counted, mean_in_cell, mean_in_words, why_hidden
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _finding(facts: Facts) -> str:
     if expected.mark or observed.mark:
         lacking = expected if expected.mark else observed
         return f"How much change to expect without treatment cannot be said: {why_hidden(lacking)}"
-    change, alone = (fixed(one.estimate or 0.0, 1, signed=True) for one in (observed, expected))
+    change, alone = fixed(observed.estimate or 0.0, 1, signed=True), fixed(expected.estimate or 0.0, 2, signed=True)
     name, when = facts.primary.short, at(facts.primary_visit)
     if left.has_interval and (left.lower or 0) <= 0 <= (left.upper or 0):
         return (
@@ -90,12 +90,7 @@ def _rows(facts: Facts) -> Iterator[Row]:
     )
     for name, found in named:
         if found.statistic:
-            decimals = 2 if found.statistic == "slope_before" else 1
-            yield row(name, count(found.n or 0), counted(found.n_missing), _points(found, decimals))
-
-
-def _points(found: Estimate, decimals: int) -> str:
-    return mean_in_cell(found, decimals, signed=True)
+            yield row(name, count(found.n or 0), counted(found.n_missing), mean_in_cell(found, 2, signed=True))
 
 
 def _notes(facts: Facts) -> tuple[str, ...]:
@@ -106,7 +101,8 @@ def _notes(facts: Facts) -> tuple[str, ...]:
         if not mean.mark and not sd.mark
         else ""
     )
-    return (f"Expected: {expected.method}." if expected.method else "", everybody)
+    method = f"Expected: {expected.method}; the reliability counts as known." if expected.method else ""
+    return (method, everybody)
 
 
 def _sensitivity(facts: Facts) -> Table:
@@ -119,11 +115,17 @@ def _sensitivity(facts: Facts) -> Table:
         encoding="Reliability: correlation of two scores of one person some weeks apart. The lower it is, the more change "
         "is expected.",
         columns=(*text_columns(("Reliability", 40)), *number_columns(*((name, width) for name, _ in named))),
-        rows=(row("Expected change", *(_points(e, 2).replace(" (", "\n(", 1) for _, e in named)),) if named else (),
+        rows=(row("Expected change", *(_pair(e) for _, e in named)),) if named else (),
         empty=INTERNAL_ONLY if facts.is_release else "Nothing can be worked out for any reliability.",
         style="fixed",
     )
     return noted(table, facts)
+
+
+def _pair(found: Estimate) -> Cell:
+    """The value with its limits below it."""
+    value, _, limits = mean_in_cell(found, 2, signed=True).partition(" (")
+    return Cell(value, sub=limits.removesuffix(")"))
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
