@@ -14,6 +14,8 @@ import numpy as np
 from scipy.stats import norm
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from crps_outcomes.estimators import Values
 
 #: Where the entry score may lie, in standard deviations from the mean of everybody: beyond, nothing can be told apart.
@@ -53,6 +55,11 @@ def unselected(means: Values, variances: Values, edge: float) -> Population:
 def edge_of(scores: Values, entry: float) -> float:
     """Where the scale is cut: half a point below the entry score where every score is a whole number."""
     return entry - 0.5 if bool(np.all(scores == np.round(scores))) else entry
+
+
+def resampled(n: int, rounds: int, seed: int) -> NDArray[np.int64]:
+    """Bootstrap samples of ``n`` people: a row of places for each round, the same for the same seed."""
+    return np.random.default_rng(seed).integers(n, size=(rounds, n))
 
 
 def _hazard(z: Values) -> Values:

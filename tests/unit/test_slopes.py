@@ -135,7 +135,10 @@ def test_events_in_all_or_no_sessions_have_no_slope():
 
 
 def test_a_rate_by_person_is_the_plain_rate_with_the_variance_of_people():
-    events, sessions = np.array([0.0, 1, 2, 0, 5, 1, 0, 3, 1, 0, 2, 1]), np.array([4.0, 6, 6, 3, 8, 5, 4, 6, 6, 2, 6, 5])
+    events, sessions = (
+        np.array([0.0, 1, 2, 0, 5, 1, 0, 3, 1, 0, 2, 1]),
+        np.array([4.0, 6, 6, 3, 8, 5, 4, 6, 6, 2, 6, 5]),
+    )
     found = rate_by_person(events, sessions)
     rate = events.sum() / sessions.sum()
     error = (12 / 11 * ((events - rate * sessions) ** 2).sum()) ** 0.5 / events.sum()

@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from crps_outcomes.analysis.cohort import ANALYSED
 from crps_outcomes.analysis.rows import LEAST_FOR_INTERVAL, Key, count_row, mean_row, row
 from crps_outcomes.estimators import Interval, as_floats, as_values
-from crps_outcomes.regression_to_mean import Population, edge_of, expected_fall, unselected
+from crps_outcomes.regression_to_mean import Population, edge_of, expected_fall, resampled, unselected
 from crps_outcomes.slopes import slope, within_slope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
+    from numpy.typing import NDArray
 
     from crps_outcomes.analysis.cohort import Cohort
     from crps_outcomes.analysis.rows import Row
@@ -205,7 +205,7 @@ def _entered(cohort: Cohort, entry: _Entry) -> Iterator[Row]:
         yield count_row(_key("people", cohort, group), int(own.sum()), unit="people", n=len(own)) | {"n_missing": 0}
 
 
-def _figures(cohort: Cohort, entry: _Entry, chosen: Values | None = None) -> _Figures:
+def _figures(cohort: Cohort, entry: _Entry, chosen: NDArray[np.int64] | None = None) -> _Figures:
     """The figures of the people chosen: rows of places, one sample each; without, everybody once."""
     places = np.arange(len(entry.score)) if chosen is None else chosen
     scores, changes = entry.score[places], entry.change[places]
@@ -240,14 +240,7 @@ def _sampled(cohort: Cohort, entry: _Entry) -> _Figures | None:
     if not rounds:
         return None
 
-    def drawn(places: Values, *, axis: int) -> Values:  # noqa: ARG001 - scipy hands over the last axis
-        found = _figures(cohort, entry, places.astype("int64"))
-        return np.stack([found.mean, found.sd, found.fall_if_unreliable, found.observed])
-
-    samples = stats.bootstrap(
-        (np.arange(n),), drawn, n_resamples=rounds, vectorized=True, method="percentile", rng=plan.seed
-    )
-    return _Figures(*samples.bootstrap_distribution)
+    return _figures(cohort, entry, resampled(n, rounds, plan.seed))
 
 
 def _fall(figures: _Figures, reliability: float) -> float:
