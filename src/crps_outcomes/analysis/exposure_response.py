@@ -124,7 +124,7 @@ def _counts(pairs: pd.DataFrame) -> Iterator[Row]:
     is_known = pairs["mg_per_kg"].notna()
     for group, own in ((CHANGES, pairs[is_known]), (WITHOUT_DOSE, pairs[~is_known])):
         key = Key("exposure_response", "count", ANALYSED, group=group)
-        yield count_row(key, len(own), unit="changes", n=own["subject_id"].nunique()) | {"n_missing": 0}
+        yield count_row(key, len(own), unit="changes", n=own["subject_id"].nunique())
 
 
 def _slopes(cohort: Cohort, pairs: pd.DataFrame) -> Iterator[Row]:
@@ -172,8 +172,8 @@ def _thirds(cohort: Cohort, people: pd.DataFrame) -> Iterator[Row]:
     thirds = dose_thirds(known["mean"])
     for third in THIRDS:
         own = known[thirds == third]
-        yield mean_row(_key("third_change", cohort, third, visit), as_values(own["change"]), unit=unit, n_missing=0)
-        yield median_row(_key("third_dose", cohort, third, visit), as_values(own["mean"]), unit="mg/kg", n_missing=0)
+        yield mean_row(_key("third_change", cohort, third, visit), as_values(own["change"]), unit=unit)
+        yield median_row(_key("third_dose", cohort, third, visit), as_values(own["mean"]), unit="mg/kg")
 
 
 # --- experience scores ----------------------------------------------------------------------------------------------

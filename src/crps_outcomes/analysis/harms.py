@@ -33,7 +33,7 @@ def harms_by_person(cohort: Cohort, groups: Mapping[str, pd.DataFrame]) -> Itera
     sessions = _sessions_of(cohort)
     for group, own in groups.items():
         found = rate_by_person(_counted(own, sessions), _sizes(sessions))
-        yield row(_key("rate_by_person", group=group), found, unit="per 100 sessions", k=len(own), n_missing=0)
+        yield row(_key("rate_by_person", group=group), found, unit="per 100 sessions", k=len(own))
     affected = _affected_sessions(groups["any"], cohort)
     yield by_person_row(cohort, _key("session_by_person", group=WITH_EVENT), affected)
 
@@ -53,7 +53,7 @@ def absent_harms(cohort: Cohort, seen: Iterable[str]) -> Iterator[Row]:
     for kind in sorted(declared - set(seen)):
         limit = one_sided_upper_for_zero(n)
         found = replace(limit, method=f"share of people, {limit.method}")
-        yield row(_key("harm_absent", group=kind), found, unit="%", k=0, n_missing=0)
+        yield row(_key("harm_absent", group=kind), found, unit="%", k=0)
 
 
 def harms_by_dose(cohort: Cohort, events: pd.DataFrame) -> Iterator[Row]:

@@ -202,7 +202,7 @@ def _entered(cohort: Cohort, entry: _Entry) -> Iterator[Row]:
         ENTERED: is_in & (entry.is_baseline == 1), ENTERED_EARLIER: is_in & (entry.is_baseline == 0), BELOW: ~is_in,
     }  # fmt: skip
     for group, own in counts.items():
-        yield count_row(_key("people", cohort, group), int(own.sum()), unit="people", n=len(own)) | {"n_missing": 0}
+        yield count_row(_key("people", cohort, group), int(own.sum()), unit="people", n=len(own))
 
 
 def _figures(cohort: Cohort, entry: _Entry, chosen: NDArray[np.int64] | None = None) -> _Figures:

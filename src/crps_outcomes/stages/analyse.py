@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
 from crps_outcomes.analysis.dosing import dosing
+from crps_outcomes.analysis.endpoints import endpoints
 from crps_outcomes.analysis.exposure_response import exposure_response
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.function import function
@@ -18,7 +19,7 @@ from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.responders import OBSERVED, responders
 from crps_outcomes.analysis.safety import safety
 from crps_outcomes.errors import PipelineError
-from crps_outcomes.tables import ESTIMATES, build
+from crps_outcomes.tables import FULL_ESTIMATES, build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from crps_outcomes.tables import Tables
 
 SECTIONS = (
-    participants, dosing, pain, natural_course, responders, function, exposure_response, safety, completeness,
+    participants, dosing, endpoints, pain, natural_course, responders, function, exposure_response, safety, completeness,
 )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[
         PipelineError: two numbers that should agree do not; it names their ids.
     """
     cohort = Cohort(tables, study, as_of)
-    estimates = build(ESTIMATES, (row for section in SECTIONS for row in section(cohort)))
+    estimates = build(FULL_ESTIMATES, (row for section in SECTIONS for row in section(cohort)))
     analysis = Analysis(estimates, flow(cohort, not_enrolled))
     reconcile(analysis, cohort)
     return analysis
