@@ -17,8 +17,8 @@ from crps_outcomes.estimators import Interval
 if TYPE_CHECKING:
     from crps_outcomes.estimators import Values
 
-RATE = "rate per 100, Poisson model with people as clusters (robust variance), t interval with people - 1 degrees of freedom"
-SHARE = "share, logistic model with people as clusters (robust variance), t interval with people - 1 degrees of freedom"
+RATE = "rate per 100, Poisson model with people as clusters (robust variance), t interval with people − 1 degrees of freedom"
+SHARE = "share, logistic model with people as clusters (robust variance), t interval with people − 1 degrees of freedom"
 LEAST_PEOPLE = 10
 LEAST_AFFECTED = 5  # [project rule] with fewer the variance between people is a guess
 

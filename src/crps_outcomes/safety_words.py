@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from crps_outcomes.layout import noted, number_columns, row, text_columns
 from crps_outcomes.numbers import count, fixed, interval, percent, plural
 from crps_outcomes.report_model import Cell, Table
-from crps_outcomes.wording import mean_in_words, why_hidden
+from crps_outcomes.wording import capital, mean_in_words, why_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,16 +81,17 @@ def course_table(facts: Facts) -> Table:
     found = {measure: facts.every("safety", "course", measure=measure) for measure in plan.watched}
     known = {measure: own for measure, own in found.items() if any(e.n and not e.mark for e in own)}
     times = list(dict.fromkeys(e.group for own in known.values() for e in own))
+    times = [time for time in times if any(e.n and e.group == time for own in known.values() for e in own)]
     width = (174.0 - 46) / max(len(times), 1)
     table = Table(
         title="Around a session, by minutes since the first injection.",
         encoding="Mean over sessions with a reading at that time, 95% CI that allows for several sessions of one person, "
-        "and the number of sessions. Who is read late may be who was unwell.",
+        "and n, the number of sessions. Who is read late may be who was unwell. Times without any reading are left out.",
         columns=(*text_columns(("", 46)), *number_columns(*((f"{time} min", width) for time in times))),
         rows=tuple(
             row(
                 f"{facts.study.measures[measure].short}{', change from the start' if measure in changes else ''}",
-                *(_timed(e, is_change=measure in changes) for e in own),
+                *(_timed(e, is_change=measure in changes) for e in own if e.group in times),
             )
             for measure, own in known.items()
         ),
@@ -103,13 +104,13 @@ def course_table(facts: Facts) -> Table:
 def _timed(found: Estimate, *, is_change: bool) -> Cell:
     if not found.n:
         return Cell("none")
-    sessions = f"{count(found.n)} sessions"
+    sessions = f"n {count(found.n)}"
     if found.mark or found.estimate is None:
         return Cell("too few", sub=sessions)
     limits = ""
     if found.lower is not None and found.upper is not None:
         limits = interval(found.lower, found.upper, lambda value: fixed(value, 1, signed=is_change and value > 0))
-    return Cell(fixed(found.estimate, 1, signed=is_change), sub="; ".join(part for part in (limits, sessions) if part))
+    return Cell(fixed(found.estimate, 1, signed=is_change), sub=", ".join(part for part in (limits, sessions) if part))
 
 
 # --- by dose --------------------------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ def _dose_lines(facts: Facts) -> Iterator[str]:
         is_odds = found.method.startswith("odds ratio")
         shown_unit = unit if is_odds or unit == "points" else "in share of sessions"
         value = mean_in_words(found, decimals, signed=not is_odds, unit=shown_unit)
-        yield f"{words}: {value}. {found.method[:1].upper()}{found.method[1:]}. The session's number is taken out; titration by what happened before is not."
+        yield f"{words}: {value}. {capital(found.method)}. The session's number is taken out; titration by what happened before is not."
 
 
 # --- none on record -------------------------------------------------------------------------------------------------

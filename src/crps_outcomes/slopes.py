@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 LINE = "slope of a straight line (least squares), t interval"
 RANKS = "Spearman rank correlation, interval by Fisher's z (Bonett and Wright 2000)"
-MIXED = "mixed model with a random intercept per person (REML), cluster-robust t interval with people - 1 degrees of freedom"
-DEVIATIONS = "least squares on the deviations from each person's mean, cluster-robust t interval with people - 1 degrees of freedom"
+MIXED = "mixed model with a random intercept per person (REML), cluster-robust t interval with people − 1 degrees of freedom"
+DEVIATIONS = "least squares on the deviations from each person's mean, cluster-robust t interval with people − 1 degrees of freedom"
 FALLBACK = f"{DEVIATIONS}, because the mixed model did not converge"
 ODDS = (
     "odds ratio, logistic model by generalised estimating equations, sessions of a person alike (exchangeable), "
@@ -242,7 +242,9 @@ def _logistic(design: _Design) -> tuple[float, float] | None:
         except (np.linalg.LinAlgError, ValueError, FloatingPointError):
             return None
     is_told_apart = bool((np.abs(fit.fittedvalues - design.values) < CERTAIN).all())
-    is_sound = fit.converged and np.isfinite([estimate, error]).all() and 0 < error < LARGEST_ERROR and not is_told_apart
+    is_sound = (
+        fit.converged and np.isfinite([estimate, error]).all() and 0 < error < LARGEST_ERROR and not is_told_apart
+    )
     return (estimate, error) if is_sound else None
 
 

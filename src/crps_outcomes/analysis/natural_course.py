@@ -36,7 +36,7 @@ LEAST_DAYS_APART = 7
 #: With more samples than this in which no distribution fits, the interval has no end that could be named.
 MOST_WITHOUT_FIT = 0.025
 CUT = "normal distribution cut off at the entry score (maximum likelihood), bootstrap of people"
-FORMULA = "sd (1 - reliability) phi(z) / (1 - Phi(z)) for people whose baseline is the score they entered by"
+FORMULA = "SD × (1 − reliability) × φ(z) / (1 − Φ(z)) for people whose baseline is the score they entered by"
 NO_RULE = "no entry score is declared"
 FEW_ENTERED = f"fewer than {LEAST_FOR_INTERVAL} people at or above the entry score: no estimate"
 NO_FIT = "no normal distribution fits the scores above the entry score"

@@ -8,7 +8,7 @@ from crps_outcomes.facts import shown
 from crps_outcomes.layout import noted, number_columns, row, text_columns
 from crps_outcomes.numbers import count, fixed, plural
 from crps_outcomes.report_model import Section, Table
-from crps_outcomes.wording import at, counted, mean_in_cell, mean_in_words, quartiles_in_cell, why_hidden
+from crps_outcomes.wording import at, capital, counted, mean_in_cell, mean_in_words, quartiles_in_cell, why_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,9 +78,7 @@ def _slopes(facts: Facts) -> Table:
         empty=INTERNAL_ONLY if facts.is_release else "No dose and no change can be set beside each other.",
         style="fixed",
     )
-    return noted(
-        table, facts, *dict.fromkeys(f"{f.method[:1].upper()}{f.method[1:]}." for _, f, _ in known if not f.mark)
-    )
+    return noted(table, facts, *dict.fromkeys(f"{capital(f.method)}." for _, f, _ in known if not f.mark))
 
 
 def _slope_row(text: str, found: Estimate, decimals: int) -> Row:

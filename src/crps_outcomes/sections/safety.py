@@ -54,8 +54,9 @@ def safety(facts: Facts) -> Section:
         ),
         tables={
             "events": _events(facts),
+            **({} if facts.is_release else {"course": course_table(facts)}),
             "monitoring": _monitoring(facts),
-            **({} if facts.is_release else {"course": course_table(facts), "signals": _signals(facts)}),
+            **({} if facts.is_release else {"signals": _signals(facts)}),
             "by_dose": _by_dose(facts),
         },
         text={
@@ -187,9 +188,9 @@ def _monitoring(facts: Facts) -> Table:
         encoding=f"Readings more than {first} and up to {last} minutes after the injection; the rest of the sessions are "
         "unknown, not normal.",
         columns=(
-            *text_columns(("Vital sign or scale", 38)),
-            *number_columns(("Sessions watched", 38), ("Mean peak rise (95% CI)", 44)),
-            *text_columns(("Sessions beyond the cut-off", 54)),
+            *text_columns(("Vital sign or scale", 36)),
+            *number_columns(("Sessions watched", 30), ("Mean peak rise (95% CI)", 40)),
+            *text_columns(("Sessions beyond the cut-off", 68)),
         ),
         rows=tuple(_monitoring_rows(facts)) if any(_is_watched(facts, measure) for measure in plan.watched) else (),
         empty="No vital sign is on record around any session, so nothing can be said about them.",
