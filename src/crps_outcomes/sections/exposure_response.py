@@ -8,7 +8,16 @@ from crps_outcomes.facts import shown
 from crps_outcomes.layout import noted, number_columns, row, text_columns
 from crps_outcomes.numbers import count, fixed, plural
 from crps_outcomes.report_model import Section, Table
-from crps_outcomes.wording import at, capital, counted, mean_in_cell, mean_in_words, quartiles_in_cell, why_hidden
+from crps_outcomes.wording import (
+    at,
+    capital,
+    counted,
+    mean_in_cell,
+    mean_in_words,
+    mean_or_why,
+    quartiles_in_cell,
+    why_hidden,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +42,15 @@ def exposure_response(facts: Facts) -> Section:
             "less, and later sessions have higher doses. So a slope says how dose and change went together here, and not "
             "what another dose would do."
         ),
-        tables={"slopes": _slopes(facts), "thirds": _thirds(facts), "experience": _experience(facts)},
+        tables=_tables(facts),
         text={"notes": () if facts.is_release else tuple(_notes(facts))},
     )
+
+
+def _tables(facts: Facts) -> dict[str, Table]:
+    if facts.is_release:
+        return {"slopes": _slopes(facts)}
+    return {"slopes": _slopes(facts), "thirds": _thirds(facts), "experience": _experience(facts)}
 
 
 def _of(facts: Facts, statistic: str, group: str) -> Estimate:
@@ -82,7 +97,7 @@ def _slopes(facts: Facts) -> Table:
 
 
 def _slope_row(text: str, found: Estimate, decimals: int) -> Row:
-    return row(text, count(found.n or 0), counted(found.n_missing), mean_in_cell(found, decimals, signed=True))
+    return row(text, count(found.n or 0), counted(found.n_missing), mean_or_why(found, decimals))
 
 
 def _thirds(facts: Facts) -> Table:
@@ -95,7 +110,7 @@ def _thirds(facts: Facts) -> Table:
             *number_columns(("People", 20), ("mg/kg, median (quartiles)", 48), ("Mean change (95% CI)", 52)),
         ),
         rows=tuple(_third_row(facts, one) for one in changes) if shown(changes) else (),
-        empty=INTERNAL_ONLY if facts.is_release else "Fewer than 10 people have a known dose and a change: no groups.",
+        empty="Fewer than 10 people have a known dose and a change: no groups.",
         style="fixed",
     )
     return noted(table, facts)
@@ -122,15 +137,15 @@ def _experience(facts: Facts) -> Table:
             *text_columns(("Spearman (95% CI), or why not", 58)),
         ),
         rows=tuple(_experience_row(facts, one) for one in found) if any(one.n for one in found if not one.mark) else (),
-        empty=INTERNAL_ONLY if facts.is_release else _not_collected(facts, found),
+        empty=_not_collected(facts, found),
         style="fixed",
     )
     return noted(table, facts)
 
 
 def _experience_row(facts: Facts, found: Estimate) -> Row:
-    words = found.reason if found.mark else mean_in_cell(found, 2, signed=True)
-    return row(facts.study.measures[found.measure].short, counted(found.n, "0"), counted(found.n_missing, "all"), words)
+    name = facts.study.measures[found.measure].short
+    return row(name, counted(found.n, "0"), counted(found.n_missing, "all"), mean_or_why(found, 2))
 
 
 def _not_collected(facts: Facts, found: tuple[Estimate, ...]) -> str:

@@ -9,7 +9,7 @@ from crps_outcomes.evidence import published, typeset
 from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.numbers import count, fixed, people
 from crps_outcomes.report_model import Cell, Section, Table
-from crps_outcomes.wording import at, counted, mean_in_cell, mean_in_words, why_hidden
+from crps_outcomes.wording import at, counted, mean_in_cell, mean_in_words, mean_or_why, why_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crps_outcomes.layout import Row
 
 DECLARED, ESTIMATED = "declared", "estimated"
+ABOUT = 2  # up to twice the expected change, a change it cannot be told from is called expected
 INTERNAL_ONLY = "Shown in the internal edition only: its counts are not part of the audit for release."
 
 
@@ -31,7 +32,7 @@ def natural_course(facts: Facts) -> Section:
             "People start treatment when their score is high. A score that is high partly by chance falls by itself the "
             "next time: regression to the mean. The course of the illness and hope come on top; nobody here went untreated."
         ),
-        tables={"expected": _expected(facts), "sensitivity": _sensitivity(facts)},
+        tables={"expected": _expected(facts), **({} if facts.is_release else {"sensitivity": _sensitivity(facts)})},
         text={"course": _words(facts)},
     )
 
@@ -51,12 +52,17 @@ def _finding(facts: Facts) -> str:
         return f"How much change to expect without treatment cannot be said: {why_hidden(lacking)}"
     change, alone = fixed(observed.estimate or 0.0, 1, signed=True), fixed(expected.estimate or 0.0, 2, signed=True)
     name, when = facts.primary.short, at(facts.primary_visit)
-    if left.has_interval and (left.lower or 0) <= 0 <= (left.upper or 0):
+    if not left.has_interval or not (left.lower or 0) <= 0 <= (left.upper or 0):
+        return f"{name} changed by {change} points by {when}; regression to the mean alone would give {alone}"
+    if abs(observed.estimate or 0) <= ABOUT * abs(expected.estimate or 0):
         return (
             f"A change of this size is expected without treatment: {name.lower()} changed by {change} points by {when}, "
             f"and regression to the mean alone gives {alone}"
         )
-    return f"{name} changed by {change} points by {when}; regression to the mean alone would give {alone}"
+    return (
+        f"{name} changed by {change} points by {when}, which cannot be told from the {alone} that regression to the mean "
+        "alone gives"
+    )
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -90,7 +96,7 @@ def _rows(facts: Facts) -> Iterator[Row]:
     )
     for name, found in named:
         if found.statistic:
-            yield row(name, count(found.n or 0), counted(found.n_missing), mean_in_cell(found, 2, signed=True))
+            yield row(name, count(found.n or 0), counted(found.n_missing), mean_or_why(found, 2))
 
 
 def _notes(facts: Facts) -> tuple[str, ...]:
@@ -116,7 +122,7 @@ def _sensitivity(facts: Facts) -> Table:
         "is expected.",
         columns=(*text_columns(("Reliability", 40)), *number_columns(*((name, width) for name, _ in named))),
         rows=(row("Expected change", *(_pair(e) for _, e in named)),) if named else (),
-        empty=INTERNAL_ONLY if facts.is_release else "Nothing can be worked out for any reliability.",
+        empty="Nothing can be worked out for any reliability.",
         style="fixed",
     )
     return noted(table, facts)
