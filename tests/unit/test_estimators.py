@@ -325,3 +325,43 @@ def test_intervals_of_a_mean_and_a_pseudomedian_cover_the_truth_95_times_in_100(
         covered = np.mean([one.lower <= -2 <= one.upper for one in found])
         assert covered == pytest.approx(0.95, abs=0.02)
         assert np.mean([one.estimate for one in found]) == pytest.approx(-2, abs=4 * sd / np.sqrt(2000 * n))
+
+
+# --- several tests ------------------------------------------------------------------------------------------------
+
+#: The p-values of Benjamini and Hochberg 1995.
+FIFTEEN = [
+    0.0001,
+    0.0004,
+    0.0019,
+    0.0095,
+    0.0201,
+    0.0278,
+    0.0298,
+    0.0344,
+    0.0459,
+    0.3240,
+    0.4262,
+    0.5719,
+    0.6528,
+    0.7590,
+    1.0,
+]
+
+
+@pytest.mark.parametrize(("method", "rejected"), [("fdr_bh", 4), ("holm", 3), ("bonferroni", 3)])
+def test_adjusted_p_values_reject_as_many_of_the_fifteen_as_published(method, rejected):
+    assert int((estimators.adjusted(FIFTEEN, method) <= 0.05).sum()) == rejected
+
+
+def test_no_test_at_all_needs_no_adjustment():
+    assert estimators.adjusted([], "holm").tolist() == []
+
+
+@given(st.lists(st.floats(-5, 5), min_size=3, max_size=30).filter(lambda numbers: np.ptp(numbers) > 1e-3))
+def test_the_p_value_is_below_five_percent_exactly_where_the_interval_excludes_zero(numbers):
+    values = as_array(*numbers)
+    found = estimators.mean_t(values)
+    p = estimators.p_of_no_change(values)
+    if abs(p - 0.05) > 1e-9:
+        assert (p < 0.05) == (found.lower > 0 or found.upper < 0)

@@ -9,7 +9,7 @@ from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import ANALYSED, TREATED
 from crps_outcomes.analysis.estimand import ANYTHING_ELSE, before_score, changes, happened, response
 from crps_outcomes.analysis.responders import MISSING_IS_NON_RESPONDER
-from crps_outcomes.analysis.rows import Key, mean_row, row, share_row
+from crps_outcomes.analysis.rows import SHARES, Key, mean_row, row, share_row
 from crps_outcomes.analysis.subgroups import subgroups
 from crps_outcomes.estimators import Interval, as_values
 from crps_outcomes.plan import KeySecondary
@@ -29,17 +29,17 @@ PRIMARY = "primary"
 LEVEL = 0.05
 
 #: How an endpoint is read, in the words that are printed.
-DIFFERS = "the interval leaves out no change"
-INCLUDES = "the interval includes no change"
+DIFFERS = "the interval excludes 0"
+INCLUDES = "the interval includes 0"
 NO_INTERVAL = "no interval"
 STOPPED = "descriptive: the order had stopped"
-DESCRIBES = "descriptive: a share has no value of no change"
+DESCRIBES = "descriptive: a share is not set against 0"
 ADJUSTED_BELOW, ADJUSTED_NOT_BELOW = f"adjusted p below {LEVEL:g}", f"adjusted p not below {LEVEL:g}"
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One endpoint of the plan, worked out; ``changes`` is None for a share, which has no value of no change."""
+    """One endpoint of the plan, worked out; ``changes`` is None for a share, which is not set against 0."""
 
     row: Row
     changes: Values | None
@@ -103,7 +103,8 @@ def _composite(cohort: Cohort) -> Iterator[Row]:
 def _share(cohort: Cohort, key: Key, percent: int) -> Row:
     answers = response(cohort, cohort.study.measures[key.measure], key.visit, percent)
     own = Key(key.section, key.statistic, MISSING_IS_NON_RESPONDER, key.measure, key.visit, key.group)
-    return share_row(own, int(answers.sum()), len(answers), n_missing=int(answers.isna().sum()))
+    as_share = SHARES[cohort.protocol.plan.responder_interval]
+    return as_share(own, int(answers.sum()), len(answers), n_missing=int(answers.isna().sum()))
 
 
 # --- several endpoints --------------------------------------------------------------------------------------------
@@ -120,7 +121,7 @@ def _readings(cohort: Cohort, planned: Sequence[Planned]) -> Iterator[Row]:
 
 
 def hierarchical(planned: Sequence[Planned]) -> list[Reading]:
-    """In order until the first whose interval includes no change, or that has none; what follows is descriptive."""
+    """In order until the first whose interval includes 0, or that has none; what follows is descriptive."""
     readings: list[Reading] = []
     is_open = True
     for one in planned:
@@ -131,7 +132,7 @@ def hierarchical(planned: Sequence[Planned]) -> list[Reading]:
 
 
 def holm(planned: Sequence[Planned]) -> list[Reading]:
-    """The primary by its interval; then, only if that leaves out no change, all the others at once by adjusted p-values."""
+    """The primary by its interval; then, only if that excludes 0, all the others at once by adjusted p-values."""
     primary, *others = planned
     family = [one for one in others if one.changes is not None]
     adjusted = dict(zip(map(id, family), estimators.adjusted([one.p for one in family], "holm"), strict=True))
@@ -153,7 +154,7 @@ RULES: Mapping[str, Callable[[Sequence[Planned]], list[Reading]]] = {
     "holm": holm,
 }
 METHODS = {
-    "hierarchical": "in the order of the plan, until an interval includes no change",
+    "hierarchical": "in the order of the plan, until an interval includes 0",
     "holm": "the primary first, then p-values of one-sample t tests adjusted by Holm",
 }
 

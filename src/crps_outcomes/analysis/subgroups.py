@@ -35,7 +35,7 @@ def subgroups(cohort: Cohort, section: str) -> Iterator[Row]:
         if cohort.n(ANALYSED) >= rules.least_cohort:
             yield from _groups(cohort, key, by, found)
         else:
-            reason = f"fewer than {rules.least_cohort} people analysed: no groups"
+            reason = f"fewer than {rules.least_cohort} people analysed: too few for groups"
             yield _row(cohort, key.of(by), found, cohort.people(ANALYSED), reason)
 
 
@@ -44,7 +44,7 @@ def _groups(cohort: Cohort, key: Key, by: str, found: pd.Series) -> Iterator[Row
     for name in _in_order(groups, cohort, by):
         members = groups.index[groups == name]
         own = found[found.index.isin(members)]
-        reason = f"fewer than {least} people with both scores" if len(own) < least else ""
+        reason = f"fewer than {least} people" if len(own) < least else ""
         yield _row(cohort, key.of(f"{by}: {name}"), own, members, reason)
 
 

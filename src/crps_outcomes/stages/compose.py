@@ -13,6 +13,7 @@ from crps_outcomes.report_model import Figure, Flow, ReportModel, Section
 from crps_outcomes.sections.completeness import completeness, draft_in_words
 from crps_outcomes.sections.context import context
 from crps_outcomes.sections.dosing import dosing
+from crps_outcomes.sections.endpoints import endpoints
 from crps_outcomes.sections.exposure_response import exposure_response
 from crps_outcomes.sections.flow import flow
 from crps_outcomes.sections.function import function
@@ -39,6 +40,7 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "flow": flow,
     "participants": participants,
     "dosing": dosing,
+    "endpoints": endpoints,
     "pain": pain,
     "natural_course": natural_course,
     "responders": responders,
