@@ -47,6 +47,13 @@ def middle_in_cell(estimate: Estimate, decimals: int) -> str:
     return estimate.mark or with_interval(value, limits, NO_INTERVAL, level=level)
 
 
+def mean_or_why(estimate: Estimate, decimals: int) -> str:
+    """Such as "−2.0 (−2.5 to −1.5)", or in its place the reason why there is nothing."""
+    if estimate.mark == NOT_AVAILABLE and estimate.reason:
+        return estimate.reason
+    return mean_in_cell(estimate, decimals, signed=True)
+
+
 def share_in_words(estimate: Estimate) -> str:
     """Such as "48 of 94 (51%, 95% CI 41 to 61)"; under ten people the counts alone, with the reason."""
     if estimate.mark:

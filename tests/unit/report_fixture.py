@@ -182,7 +182,12 @@ def _events(chance: np.random.Generator, people: Sequence[Person]) -> Iterator[d
                 number += 1
                 severity = str(chance.choice(["mild", "moderate", "severe"], p=[0.7, 0.24, 0.06]))
                 session = int(chance.integers(1, 7))
-                yield event(number, person.id, term, severity=severity, session=session)
+                yield event(number, person.id, term, severity=severity, session=session, category=_category(term))
+
+
+def _category(term: str) -> str:
+    """The kind of harm by the words of the term, as the pipeline finds it."""
+    return min(the_study().groups_said(the_study().protocol.safety.event_codelist, term), default="")
 
 
 def _treatments(chance: np.random.Generator, people: Sequence[Person]) -> Iterator[dict[str, Any]]:

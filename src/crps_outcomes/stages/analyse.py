@@ -12,10 +12,12 @@ from crps_outcomes.analysis.course import course
 from crps_outcomes.analysis.dosing import dosing
 from crps_outcomes.analysis.durability import durability
 from crps_outcomes.analysis.endpoints import endpoints
+from crps_outcomes.analysis.exposure_response import exposure_response
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities, settle, shown_counts
 from crps_outcomes.analysis.missing import missing
+from crps_outcomes.analysis.natural_course import natural_course
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.responders import OBSERVED, responders
@@ -34,16 +36,17 @@ if TYPE_CHECKING:
     from crps_outcomes.tables import Tables
 
 SECTIONS = (
-SECTIONS = (
     participants,
     dosing,
     endpoints,
     pain,
     course,
+    natural_course,
     responders,
     response_rules,
     durability,
     function,
+    exposure_response,
     missing,
     safety,
     completeness,

@@ -17,10 +17,12 @@ from crps_outcomes.sections.course import course
 from crps_outcomes.sections.dosing import dosing
 from crps_outcomes.sections.durability import durability
 from crps_outcomes.sections.endpoints import endpoints
+from crps_outcomes.sections.exposure_response import exposure_response
 from crps_outcomes.sections.flow import flow
 from crps_outcomes.sections.function import function
 from crps_outcomes.sections.methods import methods
 from crps_outcomes.sections.missing import missing
+from crps_outcomes.sections.natural_course import natural_course
 from crps_outcomes.sections.pain import pain
 from crps_outcomes.sections.participants import participants
 from crps_outcomes.sections.provenance import provenance as provenance_section
@@ -45,9 +47,11 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "endpoints": endpoints,
     "pain": pain,
     "course": course,
+    "natural_course": natural_course,
     "responders": responders,
     "durability": durability,
     "function": function,
+    "exposure_response": exposure_response,
     "safety": safety,
     "completeness": completeness,
     "missing": missing,
