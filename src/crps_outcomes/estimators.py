@@ -78,8 +78,8 @@ def is_responder(baseline: pd.Series, value: pd.Series, percent: float, directio
 # --- numbers ------------------------------------------------------------------------------------------------------
 
 
-def mean_t(values: Values) -> Interval:
-    """The mean with its t interval."""
+def mean_t(values: Values, alpha: float = 0.05) -> Interval:
+    """The mean with its t interval, which misses ``alpha`` of the time."""
     method = "mean, t interval"
     n = len(values)
     if n == 0:
@@ -90,7 +90,7 @@ def mean_t(values: Values) -> Interval:
     sd = float(np.std(values, ddof=1))
     if is_constant(values):
         return Interval(n, mean, None, None, method, sd=0.0, reason="all values are equal: no interval")
-    lower, upper = stats.t.interval(0.95, n - 1, loc=mean, scale=sd / n**0.5)
+    lower, upper = stats.t.interval(1 - alpha, n - 1, loc=mean, scale=sd / n**0.5)
     return Interval(n, mean, float(lower), float(upper), method, sd=sd)
 
 

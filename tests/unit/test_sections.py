@@ -272,6 +272,12 @@ def as_printed(shares) -> set[str]:
     return {f"{r.k} of {r.n}, {r.estimate:.0f}% ({r.lower:.0f} to {r.upper:.0f})" for r in shares.itertuples()}
 
 
+def test_the_release_edition_says_where_the_precision_of_the_result_is_told():
+    said = next(section for section in model(64, "release").sections if section.id == "precision")
+    assert not any(table.rows for table in said.tables.values())
+    assert said.text["absent"][0].startswith("Shown in the internal edition only")
+
+
 def test_both_editions_say_which_they_are():
     assert model(64, "internal").status[0] == "Internal edition: contains small cells"
     assert model(64, "release").status[0] == "Release edition"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from crps_outcomes.coverage import undercoverage_in_words
 from crps_outcomes.layout import noted, row, text_columns
 from crps_outcomes.numbers import count, day_in_words, fixed, plural
 from crps_outcomes.report_model import Section, Table
@@ -219,10 +220,12 @@ def _statistics(facts: Facts) -> tuple[str, ...]:
         if facts.is_release
         else "Internal edition: small cells are shown; it must not leave the service."
     )
+    exact = "" if facts.protocol.plan.responder_interval == "wilson" else "; responders: exact (Clopper–Pearson)"
     return (
-        "Means: t intervals. Shares: Wilson intervals. Rates: exact Poisson intervals. Medians of change: Hodges–Lehmann. "
+        f"Means: t intervals. Shares: Wilson intervals{exact}. Rates: exact Poisson intervals. Medians of change: Hodges–Lehmann. "
         "All intervals are 95%, two-sided unless said otherwise, and none is adjusted for their number.",
-        "Fewer than 10 people: no interval. Fewer than 3: no estimate.",
+        "Fewer than 10 people: no interval; changes have their median and range. Fewer than 3: no estimate.",
+        undercoverage_in_words(),
         "Response: score at least 30% or 50% better than the start; exactly 30% counts.",
         *([] if facts.is_release else [DURABILITY]),
         hidden,

@@ -12,7 +12,6 @@ from crps_outcomes.layout import noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
 from crps_outcomes.numbers import fixed
 from crps_outcomes.report_model import Cell, Figure, Section, Table
-from crps_outcomes.sections.context import untreated_in_words
 from crps_outcomes.series import BASELINE, change_at, course_in_words, mean_points, moments, week_of
 from crps_outcomes.wording import (
     at,
@@ -124,8 +123,12 @@ def _change(facts: Facts) -> Table:
         empty=f"No mean {facts.primary.short.lower()} score may be shown: too few people, or none, have one.",
         style="fixed",
     )
+    few = "Under 10 people: median and range." if any("(range " in line[-1].text for line in rows) else ""
     return noted(
-        table, facts, "Mean: t interval. Median change: Hodges–Lehmann estimate and interval. Observed scores only."
+        table,
+        facts,
+        "Mean: t interval. Median change: Hodges–Lehmann estimate and interval. Observed scores only.",
+        few,
     )
 
 
@@ -161,5 +164,4 @@ def _thresholds(facts: Facts) -> tuple[str, ...]:
     return (
         f"{what} They are for individuals and never for a difference between group means. "
         f"{error_in_words(facts.primary)}",
-        *(f"Pain without ketamine, elsewhere: {untreated_in_words(one)}" for one in facts.study.evidence.untreated),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from crps_outcomes.drawings import spark
 from crps_outcomes.layout import noted, row, text_columns
 from crps_outcomes.marks import NO_INTERVAL, NOT_APPLICABLE
-from crps_outcomes.numbers import count, day_in_words, fixed, people, plural
+from crps_outcomes.numbers import count, day_in_words, fixed, interval, people, percent, plural
 from crps_outcomes.report_model import Cell, Run, Section, Table
 from crps_outcomes.sections.completeness import completed_at_primary, pull_in_words
 from crps_outcomes.sections.responders import MISSING, OBSERVED, best_known, responder, responders_in_words
@@ -154,10 +154,16 @@ def _share_course(points: Sequence[Point], visit: Visit, what: str) -> Cell:
     if len(points) < 2:
         return Cell(NOT_APPLICABLE)
     first, last = points[0], points[-1]
-    alt = (
-        f"Share of people with {what}: {fixed(first.mean, 0)}% at the first visit, {fixed(last.mean, 0)}% at the last."
-    )
+    alt = f"Share of people with {what}: {_share_at(first)} at the first visit, {_share_at(last)} at the last."
     return Cell("", drawing=spark(points, week_of(visit), alt))
+
+
+def _share_at(point: Point) -> str:
+    """Such as "51% (95% CI 41 to 61)", or "93% of 54" where the share only describes."""
+    value = percent(point.mean, point.n)
+    if point.lower is None or point.upper is None:
+        return f"{value} of {count(point.n)}"
+    return f"{value} (95% CI {interval(point.lower, point.upper, lambda limit: fixed(limit, 0))})"
 
 
 def _adverse_row(facts: Facts) -> Row:

@@ -25,6 +25,7 @@ from crps_outcomes.sections.missing import missing
 from crps_outcomes.sections.natural_course import natural_course
 from crps_outcomes.sections.pain import pain
 from crps_outcomes.sections.participants import participants
+from crps_outcomes.sections.precision import precision
 from crps_outcomes.sections.provenance import provenance as provenance_section
 from crps_outcomes.sections.responders import responders
 from crps_outcomes.sections.safety import safety
@@ -55,6 +56,7 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "safety": safety,
     "completeness": completeness,
     "missing": missing,
+    "precision": precision,
     "context": context,
     "methods": methods,
     "checklist": checklist,
