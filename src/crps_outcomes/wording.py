@@ -201,6 +201,18 @@ def thresholds_in_words(thresholds: Iterable[Threshold]) -> str:
     )
 
 
+def error_in_words(measure: Measure) -> str:
+    """The measurement error of one person and the change that goes beyond it, with state and source."""
+    error = measure.error
+    if error is None:
+        return "The measurement error of one person is not declared for this measure."
+    of = f" (SD {error.sd:g}, reliability {error.reliability:g})" if error.standard_error is None else ""
+    return (
+        f"Measurement error of one person: {fixed(error.of_one_score, 2)} points{of}, so a change of more than "
+        f"{fixed(error.reliable_change, 2)} points is called reliable: {marked(error.source, error.state)}."
+    )
+
+
 def _size(value: float) -> str:
     return fixed(value, 0 if value == int(value) else 1)
 

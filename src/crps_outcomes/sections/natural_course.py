@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from crps_outcomes.evidence import published, typeset
 from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.numbers import count, fixed, people
 from crps_outcomes.report_model import Cell, Section, Table
+from crps_outcomes.sections.context import untreated_in_words
 from crps_outcomes.wording import at, counted, mean_in_cell, mean_in_words, mean_or_why, why_hidden
 
 if TYPE_CHECKING:
@@ -185,13 +184,6 @@ def _slope(facts: Facts) -> str:
 
 
 def _placebo(facts: Facts) -> Iterator[str]:
-    """What confirmed placebo-controlled trials in CRPS say of people who were given placebo, in their own words."""
-    for study in published(facts.study.root):
-        if study.verified != "yes" or "CRPS" not in study.condition:
-            continue
-        for clause in study.result.split("; "):
-            if re.search(r"\d", clause) and "placebo" in clause:
-                yield (
-                    f"Published course under placebo, for orientation: {study.study.split(' (')[0]} {study.year}, "
-                    f"{study.outcome.split(';')[0]}, {typeset(clause)} ({typeset(study.certainty_risk_note)})."
-                )
+    """How pain went in published groups without ketamine, for orientation."""
+    for group in facts.study.evidence.untreated:
+        yield f"Published course without ketamine, for orientation: {untreated_in_words(group)}"
