@@ -16,6 +16,7 @@ from matplotlib.transforms import offset_copy
 
 from crps_outcomes.figure_kit import (
     BLUE,
+    GREY,
     INK,
     MUTED,
     PERSON,
@@ -202,6 +203,7 @@ def cumulative(curves: Sequence[Curve], marks: Sequence[Mark], axis_label: str, 
         axes.step(other.x, other.share, where="pre", color=MUTED, lw=0.9, ls=(0, (4, 3)))
     axes.step(first.x, first.share, where="pre", color=BLUE, lw=1.7)
     _percent_axes(axes, min(first.x), max(first.x), axis_label)
+    _worse_and_better(axes)
     _name_curves(axes, first, others)
     _thresholds(axes, marks, first)
     settle(figure, axes, left_pt=34, right_pt=20)
@@ -214,6 +216,18 @@ def _percent_axes(axes: Axes, low: float, high: float, label: str) -> None:
     axes.set_xticks(ticks, [f"{fixed(float(tick), 0)}%" for tick in ticks])
     axes.set_yticks(range(0, 101, 20), [f"{tick}%" for tick in range(0, 101, 20)])
     axes.tick_params(axis="x", length=0, pad=6)
+
+
+def _worse_and_better(axes: Axes) -> None:
+    """A line at no change, and which side of it is which."""
+    low, high = axes.get_xlim()
+    if not low < 0 < high:
+        return
+    axes.axvline(0, color=GREY, lw=0.8, zorder=1)
+    for text, shift, side in (("worse", -4, "right"), ("better", 4, "left")):
+        axes.annotate(
+            text, (0, 0), (shift, 3), textcoords="offset points", ha=side, va="bottom", color=MUTED, size=7.9
+        )
 
 
 def _thresholds(axes: Axes, marks: Sequence[Mark], curve: Curve) -> None:
