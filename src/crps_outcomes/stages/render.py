@@ -7,6 +7,7 @@ file, a limit on time and memory. Anything it would have to ignore or fetch stop
 from __future__ import annotations
 
 import base64
+import ctypes
 import io
 import json
 import logging
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -34,6 +36,12 @@ if TYPE_CHECKING:
 
 SECONDS, MEMORY_BYTES = 300, 4 << 30
 REFUSED = 4
+#: The child runs the code that runs here, wherever the environment would find a package of that name.
+CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from crps_outcomes.stages.render import child; child()"
+#: Rows of one table; a table of more is no reading for people and would keep the layout engine busy for ever.
+MOST_ROWS = 2_000
+#: Linux: a network of its own for a process, which holds nothing; and the right to make one.
+NEW_NETWORK, NEW_USER = 0x40000000, 0x10000000
 
 #: Only fonts from the study's folder, whatever the machine has installed: the same pages everywhere.
 FONT_CONFIGURATION = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
@@ -57,11 +65,28 @@ def render(model: ReportModel, study_root: Path, environment: Mapping[str, str] 
         environment: variables the layout engine needs on this machine to be found, if any.
 
     Raises:
-        PipelineError: the layout engine refused, warned, or did not end in time; nothing was written.
+        PipelineError: a table is too long for paper, or the layout engine refused, warned, or did not end in time;
+            nothing was written.
     """
+    check_length(model)
     templates = (study_root / "templates").resolve()
     page = page_html(model, templates)
     return Rendered(self_contained(page, templates), _lay_out(page, templates, model, environment or {}))
+
+
+def check_length(model: ReportModel) -> None:
+    """Refuse what would keep the layout engine busy until it is stopped.
+
+    Raises:
+        PipelineError: a table has more rows than anybody reads.
+    """
+    for section in model.sections:
+        for name, table in section.tables.items():
+            if len(table.rows) > MOST_ROWS:
+                raise PipelineError(
+                    f"render failed: table {name} of section {section.id} has {len(table.rows):,} rows; "
+                    f"a report prints at most {MOST_ROWS:,} of one table"
+                )
 
 
 # --- HTML -----------------------------------------------------------------------------------------------------------
@@ -108,17 +133,34 @@ def _font_url(file: Path) -> str:
     return f'url(data:font/woff;base64,{base64.b64encode(out.getvalue()).decode()}) format("woff")'
 
 
+def in_fonts(page: str, templates: Path) -> str:
+    """The page with a question mark for every letter that a bundled font lacks: paper has no other fonts.
+
+    The HTML keeps such letters, for a browser has fonts of its own.
+    """
+    known = _letters(templates)
+    return "".join(letter if letter.isascii() or ord(letter) in known else "?" for letter in page)
+
+
+@lru_cache(maxsize=4)
+def _letters(templates: Path) -> frozenset[int]:
+    """What every font that the style names can print."""
+    css = (templates / "report.css").read_text(encoding="utf-8")
+    fonts = {templates / name for name in re.findall(r"url\((fonts/[\w.-]+)\)", css)}
+    return frozenset.intersection(*(frozenset(TTFont(font).getBestCmap()) for font in fonts))
+
+
 # --- PDF, in this process: start the child ----------------------------------------------------------------------------
 
 
 def _lay_out(page: str, templates: Path, model: ReportModel, environment: Mapping[str, str]) -> bytes:
-    task = json.dumps({"html": page, "templates": str(templates), "identity": model.identity})
+    task = json.dumps({"html": in_fonts(page, templates), "templates": str(templates), "identity": model.identity})
     seconds = (date.fromisoformat(model.created) - date(1970, 1, 1)).days * 86_400
     with tempfile.TemporaryDirectory() as scratch:
         fonts = Path(scratch) / "fonts.conf"
         fonts.write_text(FONT_CONFIGURATION.format(cache=scratch), encoding="utf-8")
         own = {"SOURCE_DATE_EPOCH": str(seconds), "FONTCONFIG_FILE": str(fonts), "HOME": scratch}
-        command = [sys.executable, "-I", "-X", "utf8", "-m", "crps_outcomes.stages.render"]
+        command = [sys.executable, "-I", "-X", "utf8", "-c", CHILD, str(Path(__file__).resolve().parents[2])]
         try:
             done = subprocess.run(  # noqa: S603 - our own interpreter and module
                 command,
@@ -195,8 +237,21 @@ def _refuse_network(event: str, _arguments: object) -> None:
         raise PipelineError("the layout engine asked for the network; a page needs none")
 
 
+def leave_network() -> bool:
+    """Move this process into a network of its own, where nothing answers; whether the system allows it.
+
+    A container or a service unit may forbid it. Then the fetcher and the audit hook stand alone, as on other systems
+    than Linux. Must come before the process has threads.
+    """
+    if sys.platform != "linux":
+        return False
+    unshare = ctypes.CDLL(None).unshare
+    return any(unshare(what) == 0 for what in (NEW_NETWORK, NEW_USER | NEW_NETWORK))
+
+
 def child() -> None:
     """Read a task from standard input, write the PDF to standard output; any error is one line and a status."""
+    leave_network()
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     task = json.load(sys.stdin)
@@ -215,6 +270,3 @@ def _stop(error: BaseException) -> NoReturn:
     sys.stderr.write(f"{reason}\n")
     sys.exit(REFUSED)
 
-
-if __name__ == "__main__":
-    child()
