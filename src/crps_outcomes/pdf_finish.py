@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 PRINT_FLAG = 4
 ACTIVE = ("/JavaScript", "/JS", "/Launch", "/EmbeddedFile", "/EmbeddedFiles", "/Filespec", "/FileAttachment", "/AA",
-          "/OpenAction", "/GoToR", "/SubmitForm", "/RichMedia", "/URI")  # fmt: skip
+          "/OpenAction", "/GoToR", "/SubmitForm", "/RichMedia", "/URI", "/EF", "/AF", "/GoToE", "/ImportData", "/Rendition",
+          "/Movie", "/Sound", "/3D", "/AcroForm", "/XFA")  # fmt: skip
 
 
 def finish(pdf: bytes) -> bytes:
@@ -53,6 +54,8 @@ def _active_names(item: Any) -> Iterator[str]:
     """Active names among the keys and names of one object and of what is written directly inside it."""
     if isinstance(item, pikepdf.Stream):
         item = item.stream_dict
+        if "/F" in item:
+            yield "a stream kept in another file"
     if isinstance(item, Dictionary):
         yield from (key for key in item.keys() if key in ACTIVE)  # noqa: SIM118 - a pikepdf dictionary iterates oddly
         children: list[Any] = [item[key] for key in item.keys()]  # noqa: SIM118
