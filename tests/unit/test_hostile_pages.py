@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ from crps_outcomes.errors import PipelineError
 from crps_outcomes.figure_kit import canvas, drawing, inline_svg
 from crps_outcomes.home import Home
 from crps_outcomes.pdf_finish import finish
-from crps_outcomes.report_model import Cell, Column, ReportModel, Section, Table
+from crps_outcomes.report_model import Cell, Column, Figure, ReportModel, Section, Table
 from crps_outcomes.stages import render as stage
 from crps_outcomes.stages.compose import compose
 from crps_outcomes.stages.publish import publish
@@ -73,6 +74,8 @@ def rewritten(part, word):
         return part
     if isinstance(part, Table):
         part = replace(part, rows=part.rows[:2])
+    if isinstance(part, Figure) and part.svg:
+        part = replace(part, svg='<svg role="img"><title>drawn</title></svg>')
     names = [own.name for own in fields(part) if own.name not in NO_WORDS and "Literal" not in str(own.type)]
     return replace(part, **{name: rewritten(getattr(part, name), word) for name in names})
 
@@ -85,11 +88,20 @@ def harmless(payload: str) -> str:
     return re.sub(r"\S", "x", payload)
 
 
-@pytest.mark.parametrize("n_and_edition", [(64, "internal"), (64, "release")], ids=str)
+@cache
+def harmless_dom(edition: str) -> Counter[str]:
+    return dom(page_html(in_every_place(model(64, edition), "x"), TEMPLATES))
+
+
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_T11_a_hostile_text_in_every_place_of_a_page_gives_the_elements_of_its_harmless_twin(payload, n_and_edition):
-    dirty, clean = (page_html(in_every_place(model(*n_and_edition), one), TEMPLATES) for one in (payload, "x"))
-    assert dom(dirty) == dom(clean)
+def test_T11_a_hostile_text_in_every_place_of_a_page_gives_the_elements_of_its_harmless_twin(payload):
+    assert dom(page_html(in_every_place(model(), payload), TEMPLATES)) == harmless_dom("internal")
+
+
+def test_T11_all_hostile_texts_at_once_give_the_elements_of_their_harmless_twin_in_the_release_edition():
+    text = rotating(str)
+    dirty = rewritten(model(64, "release"), lambda old: text() if old else old)
+    assert dom(page_html(dirty, TEMPLATES)) == harmless_dom("release")
 
 
 def test_T11_there_are_forty_hostile_texts_and_each_of_them_is_on_the_page():
@@ -127,7 +139,7 @@ def hostile_facts(word):
         }) for name, one in own.study.measures.items()
     }  # fmt: skip
     evidence = replace(own.study.evidence, **{
-        part.name: tuple(_said(row, text) for row in getattr(own.study.evidence, part.name))
+        part.name: tuple(_said(row, text, {"reading"}) for row in getattr(own.study.evidence, part.name))
         for part in fields(own.study.evidence)
     })  # fmt: skip
     checklists = {
@@ -545,7 +557,7 @@ FUZZED = st.lists(
     st.one_of(st.text(st.characters(), max_size=200), st.sampled_from(PAYLOADS), st.sampled_from([*FETCHING.values()])),
     min_size=40, max_size=80,
 )  # fmt: skip
-ANYWHERE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large]
+ANYWHERE = [*HealthCheck]
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=ANYWHERE, derandomize=True)

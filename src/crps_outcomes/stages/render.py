@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -144,10 +145,11 @@ def in_fonts(page: str, templates: Path) -> str:
 
 @lru_cache(maxsize=4)
 def _letters(templates: Path) -> frozenset[int]:
-    """What every font that the style names can print."""
+    """What every font that the style names can print; a mark apart from its letter leaves a hole in the text of a PDF."""
     css = (templates / "report.css").read_text(encoding="utf-8")
     fonts = {templates / name for name in re.findall(r"url\((fonts/[\w.-]+)\)", css)}
-    return frozenset.intersection(*(frozenset(TTFont(font).getBestCmap()) for font in fonts))
+    every = frozenset.intersection(*(frozenset(TTFont(font).getBestCmap()) for font in fonts))
+    return frozenset(code for code in every if not unicodedata.category(chr(code)).startswith("M"))
 
 
 # --- PDF, in this process: start the child ----------------------------------------------------------------------------
