@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
 from crps_outcomes.analysis.dosing import dosing
-from crps_outcomes.analysis.flow import flow
+from crps_outcomes.analysis.flow import flow, flow_members
 from crps_outcomes.analysis.function import function
-from crps_outcomes.analysis.identities import identities, settle, shown_counts
+from crps_outcomes.analysis.identities import NAMES, identities, settle, shown_counts
+from crps_outcomes.analysis.members import Members, collected
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.responders import OBSERVED, responders
@@ -32,10 +33,11 @@ SECTIONS = (participants, dosing, pain, responders, function, safety, completene
 
 @dataclass(frozen=True)
 class Analysis:
-    """Every number a report may print (ESTIMATES) and the cohort flow (COUNTS)."""
+    """Every number a report may print (ESTIMATES), the cohort flow (COUNTS), and who is behind them."""
 
     estimates: pd.DataFrame
     counts: pd.DataFrame
+    members: Members = field(default_factory=Members, repr=False)
 
 
 def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[str, int] | None = None) -> Analysis:
@@ -51,8 +53,9 @@ def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[
         PipelineError: two numbers that should agree do not; it names their ids.
     """
     cohort = Cohort(tables, study, as_of)
-    estimates = build(ESTIMATES, (row for section in SECTIONS for row in section(cohort)))
-    analysis = Analysis(estimates, flow(cohort, not_enrolled))
+    rows = [row for section in SECTIONS for row in section(cohort)]
+    members = collected(rows, NAMES).with_counts(flow_members(cohort, not_enrolled))
+    analysis = Analysis(build(ESTIMATES, rows), flow(cohort, not_enrolled), members)
     reconcile(analysis, cohort)
     return analysis
 
