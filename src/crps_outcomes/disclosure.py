@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from crps_outcomes.analysis.identities import Identity, Shown
+    from crps_outcomes.differencing import Register
 
 LOW, PROTECTING = "low", "c"
 #: A row that is left out altogether, for the rare case that even a mark would say too much.
@@ -63,6 +64,7 @@ class Releasable:
     sources: pd.DataFrame
     changes: pd.DataFrame
     rules: tuple[str, ...]
+    register: Register | None = field(default=None, repr=False)  # what is remembered of this release; never published
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Layout:
 
     def is_small(self, quantity: str) -> bool:
         return 1 <= self.truth[quantity] < self.threshold
+
+    @cached_property
+    def rows(self) -> frozenset[str]:
+        """All rows that show a count."""
+        return frozenset(one.row for one in self.shown)
 
     @cached_property
     def small(self) -> tuple[str, ...]:
@@ -189,15 +196,16 @@ class Page:
 # --- primary and complementary suppression ------------------------------------------------------------------------
 
 
-def protect(layout: Layout) -> Page:
+def protect(layout: Layout, held: frozenset[str] = frozenset()) -> Page:
     """The page with enough rows hidden that no small count is shown or can be worked out.
 
-    Hiding more never makes a safe count unsafe again, so each small count is looked at once.
+    Hiding more never makes a safe count unsafe again, so each small count is looked at once. ``held`` are rows that show
+    nothing new (`differencing`): they say nothing about today, but for the mark of a small count.
 
     Raises:
         DisclosureError: even with everything hidden that is linked to it, a small count could be worked out.
     """
-    page, evidence = hide_small(layout), Evidence([])
+    page, evidence = hide_small(layout, held), Evidence([])
     given_up: list[tuple[str, frozenset[str]]] = []
     for leak in layout.small:
         while not is_safe(page, leak, evidence):
@@ -223,7 +231,7 @@ def _without_vain_marks(page: Page) -> Page:
 
 def _restored(page: Page, given_up: Sequence[tuple[str, frozenset[str]]], evidence: Evidence) -> Page:
     """The page with rows shown again that later hiding made superfluous, dearest groups first, then halves of them."""
-    waiting = sorted(((leak, sorted(rows)) for leak, rows in given_up), key=lambda one: (_weight(one[1]), one[1]))
+    waiting = sorted(((leak, sorted(rows)) for leak, rows in given_up), key=lambda one: (weight(one[1]), one[1]))
     while waiting:
         leak, rows = waiting.pop()
         trial = page.showing(frozenset(rows))
@@ -242,12 +250,12 @@ def _without_marks(page: Page, leak: str) -> Page:
     return replace(page, hidden={**page.hidden, **dict.fromkeys(rows, LEFT_OUT)})
 
 
-def hide_small(layout: Layout) -> Page:
+def hide_small(layout: Layout, held: frozenset[str] = frozenset()) -> Page:
     """Primary suppression: low where k or n is small, c where only n - k or the number missing is."""
     small = [one for one in layout.shown if layout.is_small(one.quantity)]
     low = (one.row for one in small if one.role in MARKED_ROLES)
     beside = (*(one.row for one in small), *_small_rests(layout))
-    return Page(layout).hiding(low, LOW).hiding(beside, PROTECTING)
+    return Page(layout).hiding(low, LOW).hiding(held, LEFT_OUT).hiding(beside, PROTECTING)
 
 
 def _small_rests(layout: Layout) -> Iterator[str]:
@@ -280,10 +288,10 @@ def _cheapest(page: Page, leak: str, *, only_near: bool) -> str | None:
 
 
 def _cost(page: Page, quantity: str) -> int:
-    return _weight(page.layout.rows_of[quantity] - page.hidden.keys())
+    return weight(page.layout.rows_of[quantity] - page.hidden.keys())
 
 
-def _weight(rows: Iterable[str]) -> int:
+def weight(rows: Iterable[str]) -> int:
     return sum(WEIGHTS.get(row.split("/", maxsplit=1)[0], 1) for row in rows)
 
 

@@ -44,7 +44,7 @@ class Members:
         return Members({**self.counts, **more}, self.values)
 
 
-def behind(row: Row, *, values: Iterable[tuple[str, float]] = (), **counts: Iterable[str]) -> Row:
+def behind(row: Row, *, values: Iterable[tuple[Any, Any]] = (), **counts: Iterable[Any]) -> Row:
     """The row with who is behind its counts: subject ids by role, each as often as it counts.
 
     Args:
@@ -104,7 +104,7 @@ def _settled(identity: Identity, found: dict[str, Vector]) -> bool:
             for person, times in found.get(part, {}).items():
                 rest[person] += sign * times
         found[lacking[0]] = Counter({person: times for person, times in rest.items() if times})
-    return len(lacking) < 2  # noqa: PLR2004 - one can be worked out, two cannot
+    return len(lacking) < 2
 
 
 def nobody_known(quantity: str, size: int) -> Vector:
