@@ -113,10 +113,11 @@ def guard(layout: Layout, coarse: Layout, contents: Contents, register: Register
     failing = frozenset(
         name for name, own in now.items() if fails(own, register.versions[name], layout.threshold)
     )  # fmt: skip
-    held = frozenset(one.row for one in coarse.shown if one.quantity in failing)
+    same = _unchanged(coarse, now, register)
+    layout = replace(layout, known=same & layout.truth.keys())
+    held = _with_whole_flow(layout, frozenset(one.row for one in coarse.shown if one.quantity in failing))
     if _is_nothing_new(hide_small(layout, held), coarse, now, register):
         return Guarded(Page(layout, dict.fromkeys(layout.rows, LEFT_OUT)), register.versions, is_held=bool(held))
-    same = _unchanged(coarse, now, register)
     safe = protect(layout, held)
     page = _without_failing(safe, coarse, failing, same)
     known = derivable(replace(page, layout=coarse), same)
@@ -124,6 +125,12 @@ def guard(layout: Layout, coarse: Layout, contents: Contents, register: Register
     return Guarded(page, {
         **register.versions, **{name: _with_version(register.versions.get(name, ()), own) for name, own in released.items()},
     }, is_held=bool(held) or page.hidden != safe.hidden)  # fmt: skip
+
+
+def _with_whole_flow(layout: Layout, rows: frozenset[str]) -> frozenset[str]:
+    """The rows; the cohort flow is held as a whole, because its boxes must add up."""
+    boxes = frozenset(row for row in layout.rows if row.startswith("counts/"))
+    return rows | boxes if rows & boxes else rows
 
 
 def _is_nothing_new(page: Page, coarse: Layout, now: Mapping[str, Version], register: Register) -> bool:
@@ -163,7 +170,7 @@ def _without_failing(page: Page, coarse: Layout, failing: frozenset[str], same: 
     while leaks := sorted((known := derivable(replace(page, layout=coarse), same)).keys() & failing):
         candidates = shown_behind(leaks[0], known) - same
         costs = {name: (weight(coarse.rows_of[name] - page.hidden.keys()), name) for name in candidates}
-        rows = coarse.rows_of[min(costs, key=costs.__getitem__)] - page.hidden.keys()
+        rows = _with_whole_flow(page.layout, coarse.rows_of[min(costs, key=costs.__getitem__)]) - page.hidden.keys()
         given_up.append(rows)
         page = page.hiding(rows, LEFT_OUT)
     for rows in sorted(given_up, key=lambda rows: (-weight(rows), sorted(rows))):

@@ -71,13 +71,15 @@ class Releasable:
 class Layout:
     """Every count that could be shown, and what adds up to what; the same for all pages made of it.
 
-    ``truth`` has the true value of every quantity in ``shown`` and ``identities``, and of no other.
+    ``truth`` has the true value of every quantity in ``shown`` and ``identities``, and of no other. ``known`` are
+    quantities that a reader has from a release before, whatever is hidden now.
     """
 
     shown: tuple[Shown, ...]
     identities: tuple[Identity, ...]
     truth: Mapping[str, int]
     threshold: int
+    known: frozenset[str] = frozenset()
 
     def is_small(self, quantity: str) -> bool:
         return 1 <= self.truth[quantity] < self.threshold
@@ -120,8 +122,8 @@ class Page:
 
     @cached_property
     def published(self) -> frozenset[str]:
-        """The quantities that at least one visible row shows."""
-        return frozenset(one.quantity for one in self.layout.shown if one.row not in self.hidden)
+        """The quantities that at least one visible row shows, or that are known anyway."""
+        return self.layout.known.union(one.quantity for one in self.layout.shown if one.row not in self.hidden)
 
     @cached_property
     def unknown(self) -> frozenset[str]:
@@ -216,6 +218,8 @@ def protect(layout: Layout, held: frozenset[str] = frozenset()) -> Page:
                 rows = layout.rows_of[victim] - page.hidden.keys()
                 given_up.append((leak, rows))
                 page = page.hiding(rows, PROTECTING)
+            elif layout.known:
+                break  # it follows from releases before, so nothing that is hidden now would help
             else:
                 raise DisclosureError(
                     "small counts can be worked out whatever is hidden; the release edition needs more people"
@@ -278,7 +282,7 @@ def _cheapest(page: Page, leak: str, *, only_near: bool) -> str | None:
     while True:
         touching = {one for name in near for one in page.layout.sums_of.get(name, ())}
         names = frozenset(chain.from_iterable(one.names for one in touching))
-        candidates = names & page.published
+        candidates = (names & page.published) - page.layout.known
         if candidates:
             return min(candidates, key=lambda name: (_cost(page, name), page.layout.truth[name], name))
         wider = near | (names & page.unknown)

@@ -114,8 +114,9 @@ def _released_as_of(folder: Path) -> date:
 
 def release_in_words(folder: Path, study: Study) -> str:
     """Which data a release speaks of, and when the next one is due; nothing about another edition."""
-    record = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    if record["edition"] != "release":
+    path = folder / "provenance.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if record.get("edition") != "release":
         return ""
     as_of = date.fromisoformat(record["as_of"])
     following = study.protocol.disclosure.next_day(as_of)

@@ -14,7 +14,7 @@ from crps_outcomes.analysis.flow import REASONS
 from crps_outcomes.analysis.identities import FLOW_NAMES, NAMES, Shown, identities, settle, shown_counts
 from crps_outcomes.analysis.safety import adverse_events
 from crps_outcomes.differencing import Guarded, Register, between, guard
-from crps_outcomes.disclosure import LEFT_OUT, LOW, PROTECTING, Layout, Releasable, protect
+from crps_outcomes.disclosure import LEFT_OUT, PROTECTING, Layout, Releasable, protect
 from crps_outcomes.errors import DefinitionError, DisclosureError
 from crps_outcomes.tables import ESTIMATES, build, finish
 
@@ -301,15 +301,19 @@ def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _hidden_counts(counts: pd.DataFrame, hidden: Mapping[str, str], before: Mapping[str, Published]) -> pd.DataFrame:
-    """COUNTS with hidden cells missing or as last released; a reason stands wherever 0 does not.
+    """COUNTS with hidden cells missing, or all of it as last released; a reason stands wherever 0 does not.
 
     Why people listed are not enrolled has counts of its own in it: here it is said in general, whatever is hidden.
     """
     shown = {}
     for column in FLOW_NAMES:
         cells = "counts/" + counts["step"] + "/" + column
-        earlier = [before.get(cell, {}).get(column) if hidden.get(cell) != LOW else None for cell in cells]
-        shown[column] = counts[column].mask(cells.isin(list(hidden)), pd.Series(earlier, counts.index, dtype="Int64"))
+        earlier = [before.get(cell, {}).get(column) for cell in cells]
+        is_held = cells.map(hidden) == LEFT_OUT
+        shown[column] = (
+            counts[column].mask(cells.isin(list(hidden)))
+            .mask(is_held, pd.Series(earlier, counts.index, dtype="Int64"))
+        )  # fmt: skip
     reason = counts["step"].map(REASONS).fillna("").mask((shown["n_left"] == 0).fillna(value=False), "")
     return counts.assign(**shown, reason=reason.astype("str"))
 
