@@ -67,7 +67,11 @@ def read(folder: Path) -> Night:
         _quantity(row, role): int(row[role])
         for row in rows.values() for role in _ROLES if row[role] and _quantity(row, role)
     }  # fmt: skip
-    hidden = {_quantity(row, "k" if "k" in _names(row) else "n"): row["suppressed"] for row in rows.values() if row["suppressed"]}
+    hidden = {
+        _quantity(row, "k" if "k" in _names(row) else "n"): row["suppressed"]
+        for row in rows.values()
+        if row["suppressed"]
+    }
     return Night(rows, shown | dict(_boxes(texts["report.html"])), hidden, texts)
 
 
@@ -99,7 +103,9 @@ def _pdf(path: Path) -> Iterator[tuple[str, str]]:
         done = subprocess.run(["pdftotext", "-layout", str(path), "-"], capture_output=True, check=True)
         yield path.name, done.stdout.decode()
     with pikepdf.open(path) as pdf:
-        alternatives = (str(one["/Alt"]) for one in pdf.objects if isinstance(one, pikepdf.Dictionary) and "/Alt" in one)
+        alternatives = (
+            str(one["/Alt"]) for one in pdf.objects if isinstance(one, pikepdf.Dictionary) and "/Alt" in one
+        )
         yield f"{path.name} alternative texts", "\n".join(alternatives)
         for name, attached in pdf.attachments.items():
             yield f"{path.name} {name}", attached.get_file().read_bytes().decode(errors="replace")
@@ -108,7 +114,9 @@ def _pdf(path: Path) -> Iterator[tuple[str, str]]:
 def pairs_in_words(text: str) -> set[tuple[int, int]]:
     """Every "k of n" in a text."""
     plain = re.sub(r"<[^>]+>", "", text)
-    return {(int(k.replace(",", "")), int(n.replace(",", ""))) for k, n in re.findall(r"(\d[\d,]*) of (\d[\d,]*)", plain)}
+    return {
+        (int(k.replace(",", "")), int(n.replace(",", ""))) for k, n in re.findall(r"(\d[\d,]*) of (\d[\d,]*)", plain)
+    }
 
 
 # --- solving one night ------------------------------------------------------------------------------------------------
@@ -194,7 +202,7 @@ def single_answers(nights: Sequence[Night]) -> Iterator[Claim]:
     for (one, before), (other, after) in combinations(enumerate(means), 2):
         for name in before.keys() & after.keys():
             (n, mean, step), (n_then, mean_then, _) = after[name], before[name]
-            if n == n_then + 1 and (n + n_then) * step / 2 < 0.5:  # noqa: PLR2004 - nearer to one whole number than to any other
+            if n == n_then + 1 and (n + n_then) * step / 2 < 0.5:
                 yield Claim("answer", name, (one, other), round(n * mean - n_then * mean_then))
 
 

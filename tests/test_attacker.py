@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import cohort_tables
 import numpy as np
 import pytest
-from attacker import Claim, Night, attack, bounded, pairs_in_words, read, rounded_to_five, single_answers
 from cohort_tables import AS_OF, PAIN, Person, cohort, random_people, the_study
 from report_fixture import provenance
 
+from attacker import Claim, Night, attack, bounded, pairs_in_words, read, rounded_to_five, single_answers
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities
 from crps_outcomes.analysis.members import Vector, settle_members
@@ -34,7 +35,7 @@ from crps_outcomes.stages.render import Rendered, page_html, render
 from crps_outcomes.tables import ESTIMATES, LEDGER, build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from crps_outcomes.disclosure import Releasable
@@ -83,7 +84,9 @@ def story() -> Iterator[list[Person]]:
 
 
 def _amended(person: Person, chance: np.random.Generator) -> Person:
-    return replace(person, known={**person.known, PAIN: {**person.known[PAIN], "week_4": float(chance.integers(0, 11))}})
+    return replace(
+        person, known={**person.known, PAIN: {**person.known[PAIN], "week_4": float(chance.integers(0, 11))}}
+    )
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ def test_pages_and_tables_say_no_count_that_the_estimates_do_not(guarded):
 
 
 def test_a_night_that_renews_nothing_publishes_the_same_bytes(guarded):
-    for before, after in zip(guarded, guarded[1:], strict=False):
+    for before, after in pairwise(guarded):
         if before.texts["estimates.csv"] == after.texts["estimates.csv"] and before.counts == after.counts:
             same = {name for name in before.texts.keys() & after.texts.keys() if ".pdf" not in name}
             differing = {name for name in same if before.texts[name] != after.texts[name]}

@@ -277,7 +277,7 @@ class _Moments:
 
 # --- what can be worked out -------------------------------------------------------------------------------------------
 
-#: Every quantity that can be worked out -> those it was worked out from; nothing for what is shown.
+#: Every quantity that can be worked out -> those it was worked out from; for what is shown, itself.
 Reasons = dict[str, tuple[str, ...]]
 
 
@@ -286,7 +286,7 @@ def derivable(page: Page, besides: frozenset[str] = frozenset()) -> Reasons:
 
     ``besides`` are quantities that are known without it. The parts of a total of 0 follow too, because a count is never negative.
     """
-    known: Reasons = dict.fromkeys(page.published | besides, ())
+    known: Reasons = {name: (name,) for name in page.published | besides}
     while True:
         _by_single_steps(page, known)
         more = _by_elimination(page.layout.identities, known)
@@ -300,7 +300,7 @@ def shown_behind(name: str, known: Reasons) -> frozenset[str]:
     seen, waiting, found = {name}, [name], set()
     while waiting:
         one = waiting.pop()
-        if not known[one]:
+        if one in known[one]:
             found.add(one)
         waiting += (new := set(known[one]) - seen)
         seen |= new

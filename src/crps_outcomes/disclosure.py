@@ -209,6 +209,7 @@ def protect(layout: Layout, held: frozenset[str] = frozenset()) -> Page:
     """
     page, evidence = hide_small(layout, held), Evidence([])
     given_up: list[tuple[str, frozenset[str]]] = []
+    lost: set[str] = set()
     for leak in layout.small:
         while not is_safe(page, leak, evidence):
             victim = _cheapest(page, leak, only_near=True)
@@ -219,12 +220,13 @@ def protect(layout: Layout, held: frozenset[str] = frozenset()) -> Page:
                 given_up.append((leak, rows))
                 page = page.hiding(rows, PROTECTING)
             elif layout.known:
-                break  # it follows from releases before, so nothing that is hidden now would help
+                lost.add(leak)  # it follows from releases before, so nothing that is hidden now would help
+                break
             else:
                 raise DisclosureError(
                     "small counts can be worked out whatever is hidden; the release edition needs more people"
                 )
-    return _without_vain_marks(_restored(page, given_up, evidence))
+    return _without_vain_marks(_restored(page, given_up, evidence, [name for name in layout.small if name not in lost]))
 
 
 def _without_vain_marks(page: Page) -> Page:
@@ -233,14 +235,16 @@ def _without_vain_marks(page: Page) -> Page:
     return page.showing(frozenset(row for row, mark in page.hidden.items() if mark == PROTECTING) - hidden_only)
 
 
-def _restored(page: Page, given_up: Sequence[tuple[str, frozenset[str]]], evidence: Evidence) -> Page:
+def _restored(
+    page: Page, given_up: Sequence[tuple[str, frozenset[str]]], evidence: Evidence, small: Sequence[str]
+) -> Page:
     """The page with rows shown again that later hiding made superfluous, dearest groups first, then halves of them."""
     waiting = sorted(((leak, sorted(rows)) for leak, rows in given_up), key=lambda one: (weight(one[1]), one[1]))
     while waiting:
         leak, rows = waiting.pop()
         trial = page.showing(frozenset(rows))
         kept = evidence.fitting(trial)
-        if is_safe(trial, leak, kept) and all(is_safe(trial, name, kept) for name in page.layout.small):
+        if is_safe(trial, leak, kept) and all(is_safe(trial, name, kept) for name in small):
             page, evidence = trial, kept
         elif len(rows) > 1:
             waiting += [(leak, rows[len(rows) // 2 :]), (leak, rows[: len(rows) // 2])]

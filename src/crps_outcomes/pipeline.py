@@ -75,8 +75,8 @@ def derive(home: Path, basis: Basis, number: int) -> int:
 def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
     """Analyse, disclose, compose, render and publish one report; its folder."""
     plan, place = _plan(home, basis), Home.at(home)
-    if edition.value == "release" and (standing := _standing(place, plan.study, name, basis.as_of)):
-        return standing
+    if edition.value == "release" and (current := standing(place, plan.study, name, basis.as_of)):
+        return current
     for number in range(plan.partitions):  # nothing to do, unless the study folder was edited while the run went on
         derivation.derive_partition(plan, number, Verdicts(place.state_url))
     study, tables = plan.study, derivation.gather(plan)
@@ -102,7 +102,7 @@ def _disclosed(analysis: Analysis, tables: Tables, study: Study, edition: str, p
     return releasable
 
 
-def _standing(place: Home, study: Study, report: str, as_of: date) -> Path | None:
+def standing(place: Home, study: Study, report: str, as_of: date) -> Path | None:
     """The folder of the release that stands until the next day the protocol declares; None when a new one is due."""
     current, due = publish.current(place.runs, report, "release"), study.protocol.disclosure.last_day(as_of)
     return current if current and due and _released_as_of(current) >= due else None

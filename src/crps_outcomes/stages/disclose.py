@@ -103,7 +103,10 @@ def release(analysis: Analysis, tables: Tables, study: Study, history: History |
     return replace(shown, register=Register(guarded.versions, {**before, **_published(shown)}))
 
 
-EDITIONS: Mapping[str, Callable[[Analysis, Tables, Study, History | None], Releasable]] = {"internal": internal, "release": release}
+EDITIONS: Mapping[str, Callable[[Analysis, Tables, Study, History | None], Releasable]] = {
+    "internal": internal,
+    "release": release,
+}
 
 
 def release_rules(threshold: int, *, is_held: bool = False) -> tuple[str, ...]:
@@ -195,7 +198,13 @@ def _published(shown: Releasable) -> dict[str, Published]:
         for one in shown.counts.to_dict("records") for column in FLOW_NAMES
     }  # fmt: skip
     rows = {str(one["estimate_id"]): one for one in shown.estimates.to_dict("records")}
-    refused = dict(zip(_refusals(shown.rejections), shown.rejections.assign(k=shown.rejections["n"]).to_dict("records"), strict=True))
+    refused = dict(
+        zip(
+            _refusals(shown.rejections),
+            shown.rejections.assign(k=shown.rejections["n"]).to_dict("records"),
+            strict=True,
+        )
+    )
     return {
         name: {str(column): None if pd.isna(value) else value for column, value in one.items()}
         for name, one in (rows | cells | refused).items()
