@@ -11,7 +11,7 @@ import io
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from scipy import stats
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from crps_outcomes.analysis.identities import NAMES, Identity, identities
+from crps_outcomes.stages.disclose import HELD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 SMALL = range(1, 11)
 _ROLES = ("k", "n", "n_missing")
 _STEPS = ("enrolled", "diagnosis", "treated", "baseline", "analysed")
+_BOXES = frozenset(f"people/{step}" for step in _STEPS)
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,36 @@ def bounded(night: Night, study: Study) -> dict[str, int]:
 
 
 def attack(nights: Sequence[Night], study: Study) -> list[Claim]:
-    """Everything the attacker believes to have found in all nights together."""
+    """Everything the attacker can be sure to have found in all nights together."""
+    sure = [*dated(nights)]
+    known = [solved(night, study) for night in sure]
+    return [*small_counts(known), *small_differences(known), *single_answers(sure)]
+
+
+def guesses(nights: Sequence[Night], study: Study) -> list[Claim]:
+    """What the attacker would claim who takes every figure for one of its night, held or not."""
     known = [solved(night, study) for night in nights]
     return [*small_counts(known), *small_differences(known), *single_answers(nights)]
+
+
+def dated(nights: Sequence[Night]) -> Iterator[Night]:
+    """Each night with the figures that are certainly of that night.
+
+    That is all of them where the report does not say that some are held, else those that are not what they were the
+    night before. The flow is held as a whole, so one box that moved dates them all.
+    """
+    before = None
+    for night in nights:
+        if before is None or HELD not in night.texts["disclosure.json"]:
+            yield night
+        else:
+            rows = {name: row for name, row in night.rows.items() if row != before.rows.get(name)}
+            shown = {_quantity(row, role) for row in rows.values() for role in _ROLES if row[role]}
+            boxes = {name for name in night.counts if name in _BOXES}
+            moved = any(night.counts[name] != before.counts.get(name) for name in boxes)
+            counts = {name: value for name, value in night.counts.items() if name in shown or (moved and name in boxes)}
+            yield replace(night, rows=rows, counts=counts)
+        before = night
 
 
 def small_counts(known: Sequence[Mapping[str, int]]) -> Iterator[Claim]:

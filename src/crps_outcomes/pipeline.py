@@ -12,11 +12,12 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from crps_outcomes import derive as derivation
+from crps_outcomes import plan_history
 from crps_outcomes.differencing import Seal
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
-from crps_outcomes.provenance import trace
+from crps_outcomes.provenance import trace, with_history
 from crps_outcomes.snapshot import Snapshot, open_snapshot
 from crps_outcomes.stages import analyse, compose, disclose, publish, render
 from crps_outcomes.state import Records, Releases, RunRow, Verdicts
@@ -79,14 +80,17 @@ def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
         return current
     for number in range(plan.partitions):  # nothing to do, unless the study folder was edited while the run went on
         derivation.derive_partition(plan, number, Verdicts(place.state_url))
-    study, tables = plan.study, derivation.gather(plan)
+    study, tables, records = plan.study, derivation.gather(plan), Records(place.state_url)
+    records.see_plan(plan_history.sighting(study.protocol, basis.as_of.isoformat()), study.digest)
     analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=_not_enrolled(plan))
     with place.one_release_at_a_time():
         releasable = _disclosed(analysis, tables, study, edition.value, place)
-    provenance = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of)
+    traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of)
+    told = plan_history.told(study.protocol, records.plans())
+    provenance = with_history(traced, told, records.run_before(_run(traced)))
     model = compose.compose(releasable, study, study.reports[name], provenance)
     folder = publish.publish(render.render(model, study.root), model, releasable, provenance, place)
-    Records(place.state_url).add_run(_run(provenance))
+    records.add_run(_run(provenance))
     return folder
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from crps_outcomes.marks import NO_INTERVAL, NOT_APPLICABLE, NOT_AVAILABLE, PROTECTED
+from crps_outcomes.marks import MEDIAN_RANGE, NO_INTERVAL, NOT_APPLICABLE, NOT_AVAILABLE, PROTECTED
 from crps_outcomes.numbers import count, fixed, interval, people, percent, with_interval
 
 if TYPE_CHECKING:
@@ -38,6 +38,20 @@ def mean_in_cell(estimate: Estimate, decimals: int, *, signed: bool = False) -> 
     """Such as "−2.0 (−2.5 to −1.5)"."""
     value = _value(estimate, decimals, signed=signed)
     return estimate.mark or with_interval(value, _limits(estimate, decimals, signed=signed), NO_INTERVAL, level="")
+
+
+def middle_in_cell(estimate: Estimate, decimals: int) -> str:
+    """A median change such as "−2.0 (−3.0 to −1.0)", or "−2.0 (range −4.0 to 0.0)" where people are too few for more."""
+    value, limits = _value(estimate, decimals, signed=True), _limits(estimate, decimals, signed=True)
+    level = "range " if estimate.method == MEDIAN_RANGE else ""
+    return estimate.mark or with_interval(value, limits, NO_INTERVAL, level=level)
+
+
+def mean_or_why(estimate: Estimate, decimals: int) -> str:
+    """Such as "−2.0 (−2.5 to −1.5)", or in its place the reason why there is nothing."""
+    if estimate.mark == NOT_AVAILABLE and estimate.reason:
+        return estimate.reason
+    return mean_in_cell(estimate, decimals, signed=True)
 
 
 def share_in_words(estimate: Estimate) -> str:
@@ -184,6 +198,18 @@ def thresholds_in_words(thresholds: Iterable[Threshold]) -> str:
     return "; ".join(
         marked(f"{', '.join(f'{_size(one.value)} ({one.kind})' for one in own)}: {source}", state)
         for (source, state), own in by_source
+    )
+
+
+def error_in_words(measure: Measure) -> str:
+    """The measurement error of one person and the change that goes beyond it, with state and source."""
+    error = measure.error
+    if error is None:
+        return "The measurement error of one person is not declared for this measure."
+    of = f" (SD {error.sd:g}, reliability {error.reliability:g})" if error.standard_error is None else ""
+    return (
+        f"Measurement error of one person: {fixed(error.of_one_score, 2)} points{of}, so a change of more than "
+        f"{fixed(error.reliable_change, 2)} points is called reliable: {marked(error.source, error.state)}."
     )
 
 

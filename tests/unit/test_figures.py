@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from cohort_tables import the_study
@@ -10,6 +11,7 @@ from cohort_tables import the_study
 from crps_outcomes import figure_kit as kit
 from crps_outcomes.figures import (
     Curve,
+    Group,
     Mark,
     Panel,
     Point,
@@ -17,10 +19,12 @@ from crps_outcomes.figures import (
     Swimmer,
     course,
     cumulative,
+    forest,
     label_share,
     small_multiples,
     swimmers,
 )
+from crps_outcomes.survival_figure import HEAD_PT, MM_PER_PT, Step, Survival, column_width_mm, survival
 
 WEEKS = (0, 1, 2, 4, 8, 12, 26)
 PAIN, T_SCORE = Scale(0, 10, 1), Scale(20, 85, 1)
@@ -114,6 +118,31 @@ def test_a_high_threshold_has_its_label_on_the_left():
     cumulative([own], [Mark(80.0, 20.0, label_share(20.0, 64, 80, 10, 40))], "Improvement, at least", "curve", "alt")
 
 
+@pytest.mark.parametrize(("mean", "width"), [(-2.0, 0.5), (2.0, 3.0), (0.0, 0.01), (-40.0, 12.0)])
+def test_a_forest_says_its_numbers_on_either_side_of_zero(mean, width):
+    def group(label: str, n: int) -> Group:
+        return Group(
+            label, n, f"{mean:+.1f} ({mean - width:+.1f} to {mean + width:+.1f})", mean, mean - width, mean + width
+        )
+
+    none = Group("Not known", 0, "fewer than 10 people")
+    groups = {"Sex": [group("Female", 12_000), none], "Time since onset": [group("1 to under 5 years", 11)]}
+    svg = forest(group("Everyone", 12_345), groups, ("less pain", "more pain"), "groups", "alt")
+    for text in ("Everyone", "12,345", "Sex", "fewer than 10 people", "\u2190 less pain", "more pain \u2192"):
+        assert f">{text}</text>" in svg
+
+
+def test_the_area_of_a_square_of_a_forest_grows_with_its_people():
+    def squares(*sizes: int) -> list[float]:
+        whole = Group("Everyone", 100, "-1", -1, -2, 0)
+        svg = forest(whole, {"Sex": [Group(str(n), n, "-1", -1, -2, 0) for n in sizes]}, ("less", "more"), "g", "alt")
+        shapes = re.findall(r'<path id="g-\w+" d="M -?([\d.]+) ([\d.]+)\s+L ([\d.]+) ([\d.]+)', svg)
+        return [2 * float(shape[0]) for shape in shapes if shape[0] == shape[1] == shape[2]]
+
+    small, large = squares(10, 100)
+    assert large**2 - small**2 == pytest.approx(60 * 0.9, rel=0.05)  # points squared
+
+
 def test_touching_labels_and_labels_outside_are_refused():
     figure, axes = kit.canvas(60)
     axes.annotate("one", (0.5, 0.5), xycoords="axes fraction")
@@ -152,3 +181,29 @@ def test_axes_hold_the_data_and_stay_inside_the_scale():
 
 def test_texts_that_would_touch_go_to_another_row():
     assert kit.rows_without_overlap([0, 14, 28, 100], [20, 20, 20, 20]) == [0, 1, 0, 0]
+
+
+# --- people still responding ----------------------------------------------------------------------------------------
+
+BANDED = (Step(4, 80.0, 60.0, 90.0), Step(9.5, 40.0, 20.0, 60.0), Step(25, 0.0))
+
+
+@pytest.mark.parametrize("weeks", [(0, 1, 2, 3, 4), tuple(range(0, 417, 52))])
+@pytest.mark.parametrize("few", [0.0, 0.3, 0.65, 1.0])
+@pytest.mark.parametrize("steps", [BANDED, BANDED[1:2]])
+def test_the_survival_curve_keeps_its_words_apart(weeks, few, steps):
+    label, last = "Median: week 10.0 (fewer than 10 people: no interval)", float(weeks[-1])
+    scaled = tuple(replace(step, week=step.week / 25 * last) for step in steps)
+    svg = survival(Survival(scaled, (0.0, last), weeks, few * last, last / 3, label, last), "survival", "alt")
+    assert label in svg
+    assert ("fewer than 10 people at risk" in svg) == (few < 1)
+
+
+def test_the_survival_curve_can_do_without_band_median_and_censoring():
+    svg = survival(Survival((Step(4, 50.0),), (), (0, 1, 2, 3, 4), 4.0, None, "No median", 4.0), "survival", "alt")
+    assert "<title>alt</title>" in svg
+
+
+@pytest.mark.parametrize("n", range(5, 10))
+def test_the_columns_of_the_at_risk_table_fill_the_width(n):
+    assert n * column_width_mm(n) + HEAD_PT * MM_PER_PT == pytest.approx(kit.WIDTH_PT * MM_PER_PT)

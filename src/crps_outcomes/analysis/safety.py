@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from crps_outcomes import estimators
+from crps_outcomes.analysis.around_sessions import around_sessions
 from crps_outcomes.analysis.cohort import TREATED
 from crps_outcomes.analysis.dosing import NOT_KNOWN
+from crps_outcomes.analysis.harms import absent_harms, by_person_row, harms_by_dose, harms_by_person
 from crps_outcomes.analysis.members import behind
 from crps_outcomes.analysis.rows import (
     Key,
@@ -53,13 +55,16 @@ def safety(cohort: Cohort) -> list[Row]:
     events = adverse_events(cohort)
     return [
         *event_rows(cohort, events),
+        *harms_by_person(cohort, event_groups(events)),
         _serious(cohort, events),
         *_stops(cohort),
         *_watched(cohort),
+        *around_sessions(cohort, events),
         *_liver(cohort),
         *_hys_law(cohort),
         *_signals(cohort),
         *_by_dose(cohort, events),
+        *harms_by_dose(cohort, events),
     ]
 
 
@@ -75,10 +80,11 @@ def adverse_events(cohort: Cohort) -> pd.DataFrame:
 
     On the day of the first dose an event counts unless its instant is before that of the dose.
     """
-    return _since_first_dose(cohort, "adverse event")
+    return since_first_dose(cohort, "adverse event")
 
 
-def _since_first_dose(cohort: Cohort, kind: str) -> pd.DataFrame:
+def since_first_dose(cohort: Cohort, kind: str) -> pd.DataFrame:
+    """Events of a kind, of treated people, that did not begin before the first dose."""
     events = cohort.of(cohort.tables.events, TREATED)
     events = events[events["kind"] == kind]
     first = cohort.populations[TREATED][["subject_id", "first_dose_at", "first_dose_on"]]
@@ -90,9 +96,7 @@ def _since_first_dose(cohort: Cohort, kind: str) -> pd.DataFrame:
 
 def event_rows(cohort: Cohort, events: pd.DataFrame) -> Iterator[Row]:
     """Events per 100 sessions and people with at least one, for every term and for all together."""
-    groups = {ANY: events, ANY_SEVERE: events[events["severity"] == "severe"]}
-    groups |= {str(term): part for term, part in events.groupby("term", sort=True)}
-    for group, own in groups.items():
+    for group, own in event_groups(events).items():
         people = own["subject_id"]
         rate = rate_row(_key("per_100_sessions", group=group), len(own), len(cohort.sessions))
         yield behind(rate, k=people, n=cohort.sessions["subject_id"])
@@ -100,6 +104,12 @@ def event_rows(cohort: Cohort, events: pd.DataFrame) -> Iterator[Row]:
     serious = events.loc[events["is_serious"].fillna(value=False), "subject_id"]
     found = share_row(_key("people", group=SERIOUS), serious.nunique(), cohort.n(TREATED))
     yield behind(found, k=serious.unique())
+
+
+def event_groups(events: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """All events, the severe ones, and those of each term."""
+    groups = {ANY: events, ANY_SEVERE: events[events["severity"] == "severe"]}
+    return groups | {str(term): part for term, part in events.groupby("term", sort=True)}
 
 
 def _serious(cohort: Cohort, events: pd.DataFrame) -> Row:
@@ -115,7 +125,7 @@ def _serious(cohort: Cohort, events: pd.DataFrame) -> Row:
 
 def _stops(cohort: Cohort) -> Iterator[Row]:
     """People in whom ketamine was stopped, for any reason and for a harm; with none, what none still allows."""
-    stops = _since_first_dose(cohort, "discontinuation")
+    stops = since_first_dose(cohort, "discontinuation")
     for group, own in ((ANY, stops), (FOR_HARM, stops[stops["category"] != ""])):
         key, k, n = _key("stopped", group=group), own["subject_id"].nunique(), cohort.n(TREATED)
         yield behind(share_row(key, k, n) if k else _none_of(key, n), k=own["subject_id"].unique())
@@ -131,6 +141,7 @@ def _none_of(key: Key, n: int) -> Row:
 
 _BEYOND: Mapping[str, Callable[[pd.DataFrame, float], pd.Series]] = {
     "at_least": lambda during, value: during["highest"] >= value - TOLERANCE,
+    "rise": lambda paired, percent: paired["highest"] >= paired["last"] * (1 + percent / 100) - TOLERANCE,
     "above": lambda during, value: during["highest"] > value + TOLERANCE,
     "below": lambda during, value: during["lowest"] < value - TOLERANCE,
     "at_most": lambda during, value: during["lowest"] <= value + TOLERANCE,
@@ -148,10 +159,10 @@ def _watched(cohort: Cohort) -> Iterator[Row]:
     for measure in plan.watched:
         yield _monitored(cohort, measure, paired.get(measure, during[measure])["subject_id"])
     for cut in plan.cuts:
-        own = during[cut.measure]
-        yield _cut(cohort, cut, _BEYOND[cut.statistic](own, cut.value), own["subject_id"])
+        yield from _cut(cohort, cut, during[cut.measure])
     yield _peak_rise(cohort, plan.systolic, paired[plan.systolic])
-    yield _risen(cohort, plan.systolic, paired[plan.systolic])
+    risen = Cut("rise", plan.systolic, plan.systolic_rise_percent)
+    yield from _cut(cohort, risen, paired[plan.systolic])
 
 
 def _paired(cohort: Cohort, measure: str, during: pd.DataFrame) -> pd.DataFrame:
@@ -165,12 +176,15 @@ def _monitored(cohort: Cohort, measure: str, people: pd.Series) -> Row:
     return behind(found, k=people)
 
 
-def _cut(cohort: Cohort, cut: Cut, reached: pd.Series, people: pd.Series) -> Row:
-    """Sessions beyond a cut, of the sessions with a reading in the window; ``people``: whose sessions they are."""
-    n = len(reached)
+def _cut(cohort: Cohort, cut: Cut, during: pd.DataFrame) -> Iterator[Row]:
+    """Sessions beyond a cut, of the sessions with a reading in the window; once more with people as the unit."""
+    reached, people = _BEYOND[cut.statistic](during, cut.value), during["subject_id"]
+    n, k = len(reached), int(reached.sum())
     key = _key(cut.statistic, measure=cut.measure, group=f"{cut.value:g}")
-    found = share_row(key, int(reached.sum()), n, n_missing=len(cohort.sessions) - n, what="sessions")
-    return behind(found, k=people[reached], n=people)
+    found = share_row(key, k, n, n_missing=len(cohort.sessions) - n, what="sessions")
+    yield behind(found, k=people[reached], n=people)
+    by_person = replace(key, statistic="session_by_person", group=f"{cut.statistic} {cut.value:g}")
+    yield by_person_row(cohort, by_person, during.assign(is_reached=reached))
 
 
 def _peak_rise(cohort: Cohort, measure: str, paired: pd.DataFrame) -> Row:
@@ -181,13 +195,6 @@ def _peak_rise(cohort: Cohort, measure: str, paired: pd.DataFrame) -> Row:
     rise = (paired["highest"] - paired["last"]).set_axis(paired["subject_id"])
     described = row(_key("peak_rise", measure=measure), found, unit=unit, n_missing=len(cohort.sessions) - len(paired))
     return behind(described, values=rise.items(), n=rise.index)
-
-
-def _risen(cohort: Cohort, measure: str, paired: pd.DataFrame) -> Row:
-    """Sessions in which the highest reading lies so many percent above the last one before the dose."""
-    percent = cohort.protocol.safety.systolic_rise_percent
-    risen = paired["highest"] >= paired["last"] * (1 + percent / 100) - TOLERANCE
-    return _cut(cohort, Cut("rise", measure, percent), risen, paired["subject_id"])
 
 
 # --- liver --------------------------------------------------------------------------------------------------------
@@ -259,7 +266,7 @@ def _after_first_dose(cohort: Cohort, observations: pd.DataFrame) -> pd.DataFram
 def _signals(cohort: Cohort) -> Iterator[Row]:
     """People with each kind of harm by where it is recorded: reports, diagnoses, answers. Internal edition only."""
     found = [
-        _since_first_dose(cohort, kind).assign(source=source)[["subject_id", "category", "source"]]
+        since_first_dose(cohort, kind).assign(source=source)[["subject_id", "category", "source"]]
         for kind, source in (("adverse event", REPORTED), ("condition", DIAGNOSED))
     ]
     asked = [(signal, _asked(cohort, signal)) for signal in cohort.protocol.safety.signals]
@@ -273,6 +280,7 @@ def _signals(cohort: Cohort) -> Iterator[Row]:
         for category, part in own.groupby("category", sort=True):
             yield share_row(_signal(str(category), source), part["subject_id"].nunique(), cohort.n(TREATED))
     yield from _answers(cohort, every[every["source"] == ANSWERED], asked)
+    yield from absent_harms(cohort, every["category"])
 
 
 def _signal(category: str, source: str) -> Key:

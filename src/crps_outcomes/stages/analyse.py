@@ -7,17 +7,26 @@ from typing import TYPE_CHECKING
 
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
+from crps_outcomes.analysis.context import context
+from crps_outcomes.analysis.course import course
 from crps_outcomes.analysis.dosing import dosing
+from crps_outcomes.analysis.durability import durability
+from crps_outcomes.analysis.endpoints import endpoints
+from crps_outcomes.analysis.exposure_response import exposure_response
 from crps_outcomes.analysis.flow import flow, flow_members
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import NAMES, identities, settle, shown_counts
 from crps_outcomes.analysis.members import Members, collected
+from crps_outcomes.analysis.missing import missing
+from crps_outcomes.analysis.natural_course import natural_course
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
+from crps_outcomes.analysis.precision import precision
 from crps_outcomes.analysis.responders import OBSERVED, responders
+from crps_outcomes.analysis.response_rules import response_rules
 from crps_outcomes.analysis.safety import safety
 from crps_outcomes.errors import PipelineError
-from crps_outcomes.tables import ESTIMATES, build
+from crps_outcomes.tables import FULL_ESTIMATES, build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +37,24 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, pain, responders, function, safety, completeness)
+SECTIONS = (
+    participants,
+    dosing,
+    endpoints,
+    pain,
+    course,
+    natural_course,
+    responders,
+    response_rules,
+    durability,
+    function,
+    exposure_response,
+    missing,
+    precision,
+    safety,
+    completeness,
+    context,
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +81,7 @@ def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[
     cohort = Cohort(tables, study, as_of)
     rows = [row for section in SECTIONS for row in section(cohort)]
     members = collected(rows, NAMES).with_counts(flow_members(cohort, not_enrolled))
-    analysis = Analysis(build(ESTIMATES, rows), flow(cohort, not_enrolled), members)
+    analysis = Analysis(build(FULL_ESTIMATES, rows), flow(cohort, not_enrolled), members)
     reconcile(analysis, cohort)
     return analysis
 

@@ -96,7 +96,7 @@ def release(analysis: Analysis, tables: Tables, study: Study, history: History |
         counts=_hidden_counts(analysis.counts, hidden, before),
         people=None, doses=None,
         rejections=_carried_rejections(rejections, _hidden_rejections(rejections, hidden), before),
-        sources=_sources(tables).assign(n=pd.Series(pd.NA, dtype="Int64")),
+        sources=_sources(tables).assign(n=lambda frame: pd.Series(pd.NA, index=frame.index, dtype="Int64")),
         changes=tables.changes.iloc[:0],
         rules=release_rules(threshold, is_held=guarded.is_held),
     )  # fmt: skip
