@@ -45,6 +45,10 @@ def test_every_count_that_may_leave_says_who_is_behind_it(n):
         name: value for name, value in truth.items() if name != "left/analysed"
     }
     assert all(times > 0 for own in members.values() for times in own.values())
+    rows = analysis.estimates
+    may_leave = (rows["section"] + "/" + rows["statistic"]).isin(list(NAMES)) & (rows["n"] > 0)
+    described = rows.loc[may_leave & rows["k"].isna(), "estimate_id"]  # a mean or a median: no count says what it is of
+    assert set(described) <= analysis.members.values.keys()
 
 
 def test_nobody_who_prints_an_analysis_sees_who_is_in_it():
