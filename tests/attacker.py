@@ -115,10 +115,9 @@ def _pdf(path: Path) -> Iterator[tuple[str, str]]:
 
 def pairs_in_words(text: str) -> set[tuple[int, int]]:
     """Every "k of n" in a text."""
-    plain = re.sub(r"<[^>]+>", "", text)
-    return {
-        (int(k.replace(",", "")), int(n.replace(",", ""))) for k, n in re.findall(r"(\d[\d,]*) of (\d[\d,]*)", plain)
-    }
+    plain = re.sub(r"<[^>]+>", " ", text)
+    found = re.findall(r"(\d[\d,]*)\s+of\s+(\d[\d,]*)", plain)
+    return {(int(k.replace(",", "")), int(n.replace(",", ""))) for k, n in found}
 
 
 # --- solving one night ------------------------------------------------------------------------------------------------
