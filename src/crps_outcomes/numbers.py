@@ -84,4 +84,10 @@ def day(value: date) -> str:
     return f"{value.day} {MONTHS[value.month - 1]} {value.year}"
 
 
+def month(value: str) -> str:
+    """A month such as "2026-06" in words: Jun 2026."""
+    year, number = value.split("-")
+    return f"{MONTHS[int(number) - 1]} {year}"
+
+
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

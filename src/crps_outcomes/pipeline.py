@@ -11,6 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from crps_outcomes import derive as derivation
+from crps_outcomes import pseudonyms
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
@@ -73,7 +74,8 @@ def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
         derivation.derive_partition(plan, number, Verdicts(place.state_url))
     study, tables = plan.study, derivation.gather(plan)
     analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=_not_enrolled(plan))
-    releasable = disclose.disclose(analysis, tables, study, edition.value)
+    code_of = pseudonyms.coder(place)
+    releasable = disclose.disclose(analysis, tables, study, edition.value, code_of)
     provenance = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of)
     model = compose.compose(releasable, study, study.reports[name], provenance)
     folder = publish.publish(render.render(model, study.root), model, releasable, provenance, place)

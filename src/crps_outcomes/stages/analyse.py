@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
+from crps_outcomes.analysis.actions import actions
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
 from crps_outcomes.analysis.dosing import dosing
@@ -13,6 +16,7 @@ from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities, settle, shown_counts
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
+from crps_outcomes.analysis.quality import quality
 from crps_outcomes.analysis.responders import OBSERVED, responders
 from crps_outcomes.analysis.safety import safety
 from crps_outcomes.errors import PipelineError
@@ -22,20 +26,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
-    import pandas as pd
-
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, pain, responders, function, safety, completeness)
+SECTIONS = (participants, dosing, pain, responders, function, safety, completeness, quality)
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Every number a report may print (ESTIMATES) and the cohort flow (COUNTS)."""
+    """Every number a report may print (ESTIMATES), the cohort flow (COUNTS), and what to see to, person by person."""
 
     estimates: pd.DataFrame
     counts: pd.DataFrame
+    actions: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[str, int] | None = None) -> Analysis:
@@ -52,7 +55,7 @@ def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[
     """
     cohort = Cohort(tables, study, as_of)
     estimates = build(ESTIMATES, (row for section in SECTIONS for row in section(cohort)))
-    analysis = Analysis(estimates, flow(cohort, not_enrolled))
+    analysis = Analysis(estimates, flow(cohort, not_enrolled), actions(cohort))
     reconcile(analysis, cohort)
     return analysis
 

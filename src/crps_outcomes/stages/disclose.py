@@ -35,7 +35,9 @@ _DECIMALS = {"%": 0, "mg/kg": 2, "mg/kg per session": 2, "": 2}
 _REASON = ["rule", "reason", "stage"]
 
 
-def disclose(analysis: Analysis, tables: Tables, study: Study, edition: str) -> Releasable:
+def disclose(
+    analysis: Analysis, tables: Tables, study: Study, edition: str, code_of: Callable[[str], str] | None = None
+) -> Releasable:
     """The edition asked for.
 
     Args:
@@ -43,6 +45,7 @@ def disclose(analysis: Analysis, tables: Tables, study: Study, edition: str) -> 
         tables: the tables behind it; the release edition takes wider groups from them.
         study: its protocol has the threshold.
         edition: "internal" or "release".
+        code_of: a person's code for the action list of an internal edition; without it there is no list.
 
     Raises:
         DefinitionError: another edition, or a threshold that protects nobody.
@@ -50,7 +53,16 @@ def disclose(analysis: Analysis, tables: Tables, study: Study, edition: str) -> 
     """
     if edition not in EDITIONS:
         raise DefinitionError(f"edition: it should be one of {', '.join(EDITIONS)}")
-    return EDITIONS[edition](analysis, tables, study)
+    made = EDITIONS[edition](analysis, tables, study)
+    if edition != "internal" or code_of is None:
+        return made
+    return replace(made, actions=_coded(analysis.actions, code_of))
+
+
+def _coded(actions: pd.DataFrame, code_of: Callable[[str], str]) -> pd.DataFrame:
+    """The action list with codes in place of what the source calls people."""
+    codes = [code_of(str(subject)) for subject in actions["subject_id"]]
+    return actions.assign(code=codes).drop(columns="subject_id")
 
 
 def internal(analysis: Analysis, tables: Tables, study: Study) -> Releasable:
