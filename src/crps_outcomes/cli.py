@@ -94,9 +94,10 @@ def main() -> None:
 
 @app.command(epilog=CODES)
 @stops
-def demo(
+def demo(  # noqa: PLR0913 - one argument per option of the command
     patients: PatientsOption = 80,
     seed: SeedOption = 7,
+    report: ReportOption = None,
     edition: EditionOption = Edition.internal,
     out: OutOption = None,
     *,
@@ -115,7 +116,7 @@ def demo(
         with serve(cohort.folder, home.root / "demo" / "server", progress=tell) as address:
             tell("Waiting for the scheduler")
             wanted = {"source": address, "edition": edition, "home": str(home.root), "as_of": cohort.ends_on}
-            runs = _report(parse(NightlyParams, wanted), ready)
+            runs = _report(parse(NightlyParams, {**wanted, "reports": report or ["evidence"]}), ready)
     typer.echo(f"{patients} synthetic patients, from nothing to report in {time.monotonic() - started:.0f} s")
     _show(runs)
 

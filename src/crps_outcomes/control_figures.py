@@ -53,8 +53,8 @@ class Size:
 
 
 SIZES: dict[Literal["wide", "small"], Size] = {
-    "wide": Size(493.5, 132, 78, 9, 90),
-    "small": Size(235.0, 112, 66, 4, 38),
+    "wide": Size(493.5, 126, 78, 12, 90),
+    "small": Size(235.0, 106, 66, 4, 38),
 }
 
 
@@ -74,6 +74,7 @@ class Control:
     top: float | None = None
     marks: tuple[tuple[int, str], ...] = ()
     is_by_month: bool = True
+    axis: str = ""
 
 
 def place_of(month: str) -> int:
@@ -90,8 +91,9 @@ def control(drawn: Control, size: Literal["wide", "small"], key: str, alt: str) 
     if drawn.target is not None:
         axes.axhline(drawn.target, color=RED, lw=0.8, ls=(0, (1.1, 1.9)))
     _points(axes, drawn)
-    _scale(axes, drawn, 3 if size == "small" else 4)
+    _scale(axes, drawn)
     _time(axes, drawn, own.ticks)
+    axes.set_xlabel(drawn.axis)
     _rebases(axes, drawn, own.wrap)
     settle(figure, axes, right_pt=own.right)
     direct_labels(figure, axes, _labels(drawn))
@@ -123,12 +125,12 @@ def _points(axes: Axes, drawn: Control) -> None:
         axes.plot(places, heights, "o", color=STATE_COLOURS[state], ms=5.0, zorder=4, clip_on=False)
 
 
-def _scale(axes: Axes, drawn: Control, ticks: int) -> None:
+def _scale(axes: Axes, drawn: Control) -> None:
     lines = [spc.drawn(one, 0, drawn.top) for one in drawn.chart.lines]
     edges = [edge for one in lines for edge in (one.lower, one.upper) if edge is not None]
     seen = [*drawn.chart.values, *edges, *(one.centre for one in lines)]
     seen += [] if drawn.target is None else [drawn.target]
-    low, high, marks = nice_range(min(seen), max(seen), (0.0, drawn.top or math.inf), ticks=ticks)
+    low, high, marks = nice_range(min(seen), max(seen), (0.0, drawn.top or math.inf), ticks=5)
     step = step_between(marks)
     axes.set(xlim=(drawn.at[0] - 0.7, drawn.at[-1] + 0.7), ylim=(low, high))
     decimals = next(places for places in (0, 1, 2, 3) if math.isclose(step, round(step, places)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     from crps_outcomes.facts import Estimate, Facts
     from crps_outcomes.monitoring import Quality, Watched
-
-#: Below so many in the denominator single people move a point.
-SMALL_DENOMINATOR = 20
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ def shown_value(watch: Watch, value: float | None) -> str:
     """A value or line of the chart, cut to what the scale can be."""
     if value is None:
         return NOT_AVAILABLE
-    top = 100.0 if watch.measure.is_share else value
-    return f"{fixed(min(max(value, 0.0), top), decimals(watch))}{'%' if watch.measure.is_share else ''}"
+    top = 100.0 if watch.measure.is_share else math.inf
+    return f"{fixed(max(min(value, top), 0.0), decimals(watch))}{'%' if watch.measure.is_share else ''}"
 
 
 def big_value(watch: Watch, row: Estimate) -> str:
@@ -125,13 +123,12 @@ def counts_of(watch: Watch, row: Estimate) -> str:
 
 
 def sizes_in_words(watch: Watch) -> str:
-    """How large the denominators are, with a warning where they are small; nothing for bare counts."""
+    """How large the denominators are; nothing for bare counts."""
     if not watch.known or watch.id == "sessions_per_week":
         return ""
     sizes, what = watch.series.sizes, WATCHABLE[watch.measure.id].each
     span = f"{count(min(sizes))} to {count(max(sizes))}" if min(sizes) < max(sizes) else count(min(sizes))
-    small = ": single cases move these points" if min(sizes) < SMALL_DENOMINATOR else ""
-    return f"{span} {what} a month{small}."
+    return f"{span} {what} a month."
 
 
 # --- sentences ------------------------------------------------------------------------------------------------------
@@ -189,7 +186,11 @@ def signals_in_words(watch: Watch) -> str:
     found = [
         f"{_span(watch, segment, part)}: {RULE_NAMES[segment.hits[part[0]][0].rule]}" for part in spc.episodes(segment)
     ]
-    return "; ".join(found) or "none"
+    earlier = [f"{plural(len(found) - _TOLD, 'signal')} before"] if len(found) > _TOLD else []
+    return "; ".join([*earlier, *found[-_TOLD:]]) or "none"
+
+
+_TOLD = 2  # signals named in a table; a chart shows them all
 
 
 def _span(watch: Watch, segment: spc.Segment, part: Sequence[int]) -> str:
@@ -199,9 +200,9 @@ def _span(watch: Watch, segment: spc.Segment, part: Sequence[int]) -> str:
 
 RULE_NAMES: dict[spc.Rule, str] = {
     "outside limits": "outside the limits",
-    "trend": f"{spc.RUN} rising or falling in a row",
+    "trend": f"{spc.RUN} rising or falling",
     "two of three": "two of three near a limit",
-    "shift": f"{spc.RUN} in a row on one side of the mean",
+    "shift": f"{spc.RUN} on one side of the mean",
 }
 
 

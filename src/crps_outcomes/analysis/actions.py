@@ -50,10 +50,13 @@ def _scores(cohort: Cohort, today: pd.Timestamp) -> Iterator[pd.DataFrame]:
     for visit in cohort.protocol.visits:
         seen = closing_visits(cohort, visit.id)
         absent = seen[seen["value"].isna() & (seen["planned_on"] < today) & ~seen["subject_id"].isin(dead)]
-        absent = absent.assign(what=visit.label, since_on=absent["planned_on"])
-        still = absent["closes_on"] >= today
-        yield absent[still].assign(kind=OVERDUE, until_on=absent["closes_on"])
-        yield absent[~still & (absent["closes_on"] >= lately)].assign(kind=MISSED)
+        closes_on = absent["closes_on"]
+        still = closes_on >= today
+        kinds = still.map({True: OVERDUE, False: MISSED})
+        absent = absent.assign(
+            kind=kinds, what=visit.label, since_on=absent["planned_on"], until_on=closes_on.where(still)
+        )
+        yield absent[closes_on >= lately]
 
 
 def _sessions(cohort: Cohort, today: pd.Timestamp) -> pd.DataFrame:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from crps_outcomes.layout import noted, number_columns, row, text_columns
-from crps_outcomes.marks import NOT_APPLICABLE
 from crps_outcomes.numbers import count, day, plural
 from crps_outcomes.report_model import Section, Table
 from crps_outcomes.wording import capital
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import pandas as pd
 
     from crps_outcomes.facts import Facts
     from crps_outcomes.layout import Row
 
 #: A table longer than a page would be cut.
 ROWS_A_TABLE = 40
-#: Kind of matter -> title, head of the day, head of the days since.
+STILL_COUNTS = "score overdue"
+#: Kind of matter, most pressing first -> title and head of its day.
 TITLES = {
     "answer to review": ("Answers for a safety review", "Answered on"),
     "score overdue": ("Scores overdue that still count", "Planned on"),
@@ -63,29 +61,33 @@ def _lede(facts: Facts) -> str:
 def _tables(facts: Facts, found: pd.DataFrame) -> dict[str, Table]:
     """A table per kind of matter, in parts that fit a page."""
     tables = {}
-    for kind, (title, head) in TITLES.items():
+    for kind in TITLES:
         own = found[found["kind"] == kind].to_dict("records")
-        parts = range(0, len(own), ROWS_A_TABLE)
-        for number, start in enumerate(parts, 1):
-            part = own[start : start + ROWS_A_TABLE]
-            words = f", part {number} of {len(parts)}" if len(parts) > 1 else ""
-            table = Table(
-                title=f"{title}{words}.",
-                encoding=f"{plural(len(own), 'entry', 'entries')}, oldest first.",
-                columns=(
-                    *text_columns(("Person", 28), ("What", 78), (head, 26)),
-                    *number_columns(("Days since", 18)),
-                    *text_columns(("Counts until", 24)),
-                ),
-                rows=tuple(_row(one) for one in part),
-                style="dense fixed",
-            )
+        for number, start in enumerate(range(0, len(own), ROWS_A_TABLE), 1):
+            table = _table(kind, own[start : start + ROWS_A_TABLE], number, len(own))
             tables[f"{kind.replace(' ', '_')}_{number}"] = noted(table, facts)
     return tables
 
 
-def _row(one: Mapping[Any, Any]) -> Row:
-    since, until = (
-        NOT_APPLICABLE if pd.isna(one[name]) else day(one[name].date()) for name in ("since_on", "until_on")
+def _table(kind: str, part: list[dict[Any, Any]], number: int, n: int) -> Table:
+    title, head = TITLES[kind]
+    words = f", part {number}" if n > ROWS_A_TABLE else ""
+    until = text_columns(("Counts until", 24)) if kind == STILL_COUNTS else ()
+    return Table(
+        title=f"{title}{words}.",
+        encoding=f"{plural(n, 'entry', 'entries')}, oldest first.",
+        columns=(
+            *text_columns(("Person", 28), ("What", 98 - sum(column.width_mm for column in until)), (head, 26)),
+            *number_columns(("Days since", 22)),
+            *until,
+        ),
+        rows=tuple(_row(one, kind) for one in part),
+        style="dense fixed",
     )
-    return row(str(one["code"]), capital(str(one["what"])), since, count(int(one["days"])), until)
+
+
+def _row(one: dict[Any, Any], kind: str) -> Row:
+    until = (day(one["until_on"].date()),) if kind == STILL_COUNTS else ()
+    return row(
+        str(one["code"]), capital(str(one["what"])), day(one["since_on"].date()), count(int(one["days"])), *until
+    )

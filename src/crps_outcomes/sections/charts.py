@@ -9,7 +9,6 @@ from crps_outcomes.control_figures import Control, control, place_of
 from crps_outcomes.figure_kit import drawing
 from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
-from crps_outcomes.monitoring import WATCHABLE
 from crps_outcomes.numbers import month, plural
 from crps_outcomes.report_model import Figure, Section, Table
 from crps_outcomes.sections.quality import WHY_INSIDE
@@ -42,7 +41,8 @@ def charts(facts: Facts) -> Section:
         finding=finding(watches, "watched"),
         lede=(
             "A month outside the limits, seven in a row on one side of the mean, seven rising or falling in a row, or two of "
-            "three near a limit are unlikely to be chance. Below 13 months there is a median and no limits."
+            "three near a limit are unlikely to be chance. Below 13 months there is a median and no limits. Where fewer than 20 are counted "
+            "in a month, single cases move its point."
         ),
         figures=drawn(facts, watches, wide=2 - len(watches) % 2),
         tables={"numbers": numbers(facts, watches, "Numbers behind the charts.")},
@@ -64,7 +64,7 @@ def finding(watches: Sequence[Watch], what: str) -> str:
     if not charted:
         return f"No measure {what} has a complete month yet"
     if not found:
-        return f"None of {plural(len(charted), 'measure')} {what} signals a change in its latest month"
+        return f"No signal of change in the latest month of {plural(len(charted), 'measure')} {what}"
     verb = "signals" if len(found) == 1 else "signal"
     return (
         f"{len(found)} of {plural(len(charted), 'measure')} {what} {verb} a change: {listed(one.name for one in found)}"
@@ -128,11 +128,11 @@ def numbers(facts: Facts, watches: Sequence[Watch], title: str) -> Table:
     plan = facts.protocol.quality
     table = Table(
         title=title,
-        encoding="Mean, or median where there are fewer than 13 months.",
+        encoding="Lower, Upper: process limits. Fewer than 13 months have a median in place of the mean, and no limits.",
         columns=(
-            *text_columns(("Measure", 49)),
-            *number_columns(("Months", 15), ("Latest", 16), ("Mean", 15), ("Lower limit", 15), ("Upper limit", 15)),
-            *text_columns(("Months that signal", 49)),
+            *text_columns(("Measure", 46)),
+            *number_columns(("Months", 14), ("Latest", 13), ("Mean", 12), ("Lower", 13), ("Upper", 14)),
+            *text_columns(("Months that signal", 62)),
         ),
         rows=tuple(_row(one) for one in watches),
         empty="The protocol names no such measure ([[quality.measures]]).",
@@ -140,13 +140,11 @@ def numbers(facts: Facts, watches: Sequence[Watch], title: str) -> Table:
     )
     screen = "very large moving ranges left out once" if plan.screen else "all moving ranges used"
     near = "counts" if plan.variant == "mdc_2023" else "does not count"
-    counted = (f"{one.measure.label}: {WATCHABLE[one.measure.id].what}." for one in watches)
     return noted(
         table,
         facts,
-        f"Limits: mean and 2.66 mean moving ranges, {screen}; cut to the scale where they are printed, uncut for the rules. Two "
-        f"of three: a month outside the limits {near} as near them.",
-        *counted,
+        f"Limits: mean and 2.66 mean moving ranges, {screen}; cut to the scale where they are printed, uncut for the rules. "
+        f"Two of three: a month outside the limits {near} as near them.",
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from crps_outcomes.layout import noted, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE
+from crps_outcomes.monitoring import WATCHABLE
 from crps_outcomes.numbers import month
 from crps_outcomes.report_model import Section, Table
 from crps_outcomes.sections.charts import drawn, finding, numbers, told_inside
@@ -56,7 +57,8 @@ def _months(facts: Facts, watches: Sequence[Watch]) -> Table:
         empty="No month is complete yet.",
         style="tight fixed",
     )
-    return noted(table, facts, "\N{EN DASH}: no value, because too few were counted that month.")
+    what = (f"{one.measure.label}: {WATCHABLE[one.measure.id].what}." for one in watches)
+    return noted(table, facts, "\N{EN DASH}: no value, because too few were counted that month.", *what)
 
 
 def _cell(watch: Watch, name: str) -> str:
