@@ -76,6 +76,11 @@ class Icons:
     target_alt: str
     kind: Literal["icons"] = "icons"
 
+    @property
+    def alt(self) -> str:
+        """Both icons in words."""
+        return f"{self.state_alt} {self.target_alt}"
+
 
 @dataclass(frozen=True)
 class Cell:

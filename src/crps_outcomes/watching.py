@@ -166,6 +166,8 @@ def _control_chart(watch: Watch, segment: spc.Segment) -> str:
         return _signal(watch, segment, hits[0])
     lines = segment.lines[-1]
     limits = f"{shown_value(watch, lines.lower)} to {shown_value(watch, lines.upper)}"
+    if watch.measure.is_share and (lines.lower or 0.0) <= 0 and (lines.upper or 0.0) >= 100:
+        return f"Too few a month for limits inside the scale. {_earlier(watch, segment)}"
     return f"In its usual range ({limits}). {_earlier(watch, segment)}"
 
 
@@ -213,7 +215,8 @@ def _signal(watch: Watch, segment: spc.Segment, hit: spc.Hit) -> str:
     lines = segment.lines[-1]
     edge = shown_value(watch, lines.upper if hit.side == "above" else lines.lower)
     if hit.rule == "outside limits":
-        return f"{'Above' if hit.side == 'above' else 'Below'} the {limit} limit ({edge})."
+        before = f", {months_in_words(n)} in a row that signal" if n > 1 else ""
+        return f"{'Above' if hit.side == 'above' else 'Below'} the {limit} limit ({edge}){before}."
     if hit.rule == "two of three":
         return f"Two of three months near the {limit} limit ({edge}), since {since}."
     if hit.rule == "trend":

@@ -21,7 +21,7 @@ OVERDUE, MISSED, UNWATCHED, REVIEW = "score overdue", "score missed", "session n
 #: What is most pressing comes first.
 KINDS = (REVIEW, OVERDUE, MISSED, UNWATCHED)
 COLUMNS = ("kind", "subject_id", "what", "since_on", "until_on")
-_PRESSURE, _OXYGEN = "blood pressure before and after", "oxygen saturation after"
+_PRESSURE, _OXYGEN = "no blood pressure before and after", "no oxygen saturation"
 
 
 def actions(cohort: Cohort) -> pd.DataFrame:
@@ -63,11 +63,10 @@ def _sessions(cohort: Cohort, today: pd.Timestamp) -> pd.DataFrame:
     sessions = sessions_with_monitoring(cohort)
     lately = sessions["began_on"] >= today - pd.Timedelta(days=cohort.protocol.quality.list_days)
     lacking = sessions[lately & ~(sessions["has_pressure"] & sessions["has_oxygen"])]
+    lacks = zip(lacking["session"], lacking["has_pressure"], lacking["has_oxygen"], strict=True)
     what = [
-        f"session {number}, without {' and '.join(name for name, has in ((_PRESSURE, pressure), (_OXYGEN, oxygen)) if not has)}"
-        for number, pressure, oxygen in zip(
-            lacking["session"], lacking["has_pressure"], lacking["has_oxygen"], strict=True
-        )
+        f"session {number}: {', '.join(words for words, has in ((_PRESSURE, pressure), (_OXYGEN, oxygen)) if not has)}"
+        for number, pressure, oxygen in lacks
     ]
     return lacking.assign(kind=UNWATCHED, what=what, since_on=lacking["began_on"])
 

@@ -187,7 +187,8 @@ def _adverse_events(cohort: Cohort, measure: WatchedId) -> Iterator[Row]:
     for month in months_of(cohort, began):
         key = _key("month", measure, month)
         yield rate_row(key, int(events.get(month, 0)), int(sessions.get(month, 0))) | {"n_missing": 0}
-    yield count_row(_key("undated", measure), int(onset.isna().sum()), unit="events", n=len(onset))
+    undated = int(onset.isna().sum())
+    yield count_row(_key("undated", measure), undated, unit="events", n=len(onset)) | {"n_missing": 0}
 
 
 MONTHLY: Mapping[WatchedId, Callable[[Cohort, WatchedId], Iterator[Row]]] = {

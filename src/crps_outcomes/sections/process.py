@@ -65,8 +65,9 @@ def _cell(watch: Watch, name: str) -> str:
     found = next((own for own in watch.rows if own.visit == name), None)
     if found is None:
         return NOT_APPLICABLE
+    rests = (
+        counts_of(watch, found).replace("median of ", "").split(" session")[0].split(" people")[0].split(" person")[0]
+    )
     if found.mark or found.estimate is None:
-        return "\N{EN DASH}" if found.k is None or found.n is None else f"\N{EN DASH} ({found.k} of {found.n})"
-    rests = counts_of(watch, found).replace("median of ", "").replace(" people", "").replace(" person", "")
-    rests = rests.replace(" sessions", "").replace(" session", "")
+        return "\N{EN DASH}" if found.k is None else f"\N{EN DASH} ({rests})"
     return f"{big_value(watch, found)} ({rests})"

@@ -27,7 +27,7 @@ def safety_watch(facts: Facts) -> Section:
         id="safety_watch",
         short="Safety watch",
         finding=whole.finding,
-        lede="Serious events are too rare for a share a month: what is charted is how many sessions lie between two of them.",
+        lede="Events on record; an event nobody wrote down is not here. Unmonitored is not normal.",
         figures={} if facts.is_release else {"rare": _rare(facts)},
         tables=tables,
         text={"serious": (_serious(facts), stops_in_words(facts))},
@@ -48,7 +48,8 @@ def _rare(facts: Facts) -> Figure:
     gaps = [float(one.estimate or 0.0) for one in facts.every("quality", "between", measure=RARE) if not one.mark]
     figure = Figure(
         title="Sessions between serious adverse events.",
-        encoding="g chart: each dot is the number of sessions from one event to the next; higher is better.",
+        encoding="Too rare for a share a month: each dot is the number of sessions from one event to the next, and more is "
+        "better (g chart; below 13 dots a run chart).",
         empty="A chart needs three serious adverse events with a date; there are fewer.",
     )
     if len(gaps) < 2:
