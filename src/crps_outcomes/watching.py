@@ -220,7 +220,7 @@ def _signal(watch: Watch, segment: spc.Segment, hit: spc.Hit) -> str:
     if hit.rule == "two of three":
         return f"Two of three months near the {limit} limit ({edge}), since {since}."
     if hit.rule == "trend":
-        return f"{'Rising' if hit.side == 'above' else 'Falling'} {months_in_words(n)} in a row, since {since}."
+        return f"{'Rising' if hit.side == 'above' else 'Falling'} over {months_in_words(n)}, since {since}."
     return f"{'Above' if hit.side == 'above' else 'Below'} the mean {months_in_words(n)} in a row, since {since}."
 
 

@@ -24,7 +24,7 @@ from crps_outcomes.deployments import read
 from crps_outcomes.drawings import months
 from crps_outcomes.facts import Facts
 from crps_outcomes.home import Home
-from crps_outcomes.monitoring import Quality
+from crps_outcomes.monitoring import Quality, Rebase
 from crps_outcomes.stages.analyse import analyse
 from crps_outcomes.stages.compose import compose
 from crps_outcomes.stages.disclose import disclose
@@ -49,7 +49,7 @@ def rows(people, *, as_of: date = FEBRUARY, study: Study | None = None, **more) 
     """The rows of the quality section by statistic, measure and month."""
     found = quality(Cohort(cohort(people, **more), study or the_study(), as_of))
     frame = pd.DataFrame(found, dtype=object)
-    return frame.set_index(["statistic", "measure", "visit"]) if len(frame) else frame
+    return frame.set_index(["statistic", "measure", "visit"]).sort_index() if len(frame) else frame
 
 
 def month(frame: pd.DataFrame, measure: str, name: str) -> tuple:
@@ -342,8 +342,8 @@ def watch_of(values, measure: str = "monitored", **changes) -> Watch:
         ((80, 84) * 7, {"target": 60}, "Target 60%: met every month if nothing changes."),
         ((80, 84) * 7, {"target": 85}, "Target 85%: met or missed by chance."),
         ((80, 84) * 7 + (20,), {"target": None}, "Below the lower limit (67%)."),
-        ((80, 84) * 6 + (90, 91) * 4, {"fixed_after": 12, "target": 95}, "Above the mean 8 months in a row, since Jan 2026. Limits need review."),
-        ((84, 80) * 6 + (78, 79, 80, 81, 82, 83, 84), {"target": None}, "Rising 6 months in a row"),
+        ((80, 84) * 6 + (87, 88) * 4, {"fixed_after": 12, "target": 95}, "Above the mean 9 months in a row, since Dec 2025. Limits need review."),
+        ((84, 80) * 6 + (78, 79, 80, 81, 82, 83, 84), {"target": None}, "Rising over 7 months, since Jan 2026."),
         ((0, 100) * 7, {"target": None}, "Too few a month for limits inside the scale. No signal in 14 months."),
         ((80, 84) * 6, {}, "Run chart of 12 months (limits from 13), median 82%: no unusual run."),
         ((80,) * 5 + (84,) * 5, {}, "only 1 crossing of the median, fewer than chance gives."),
@@ -363,13 +363,10 @@ def test_fixed_limits_that_need_review_show_no_target_icon():
 
 def test_a_rebase_starts_a_new_process_in_its_month_and_its_reason_stands_on_the_chart():
     plan = the_study().protocol.quality
-    changed = tuple(
-        one.model_copy(update={"rebases": ({"on": date(2026, 2, 17), "reason": "New monitors"},)}) if one.id == "monitored" else one
-        for one in plan.measures
-    )  # fmt: skip
-    measures = Quality.model_validate(
-        {"series": plan.series, "measures": [one.model_dump() for one in changed]}
-    ).measures
+    rebase = Rebase(on=date(2026, 2, 17), reason="New monitors")
+    measures = tuple(
+        one.model_copy(update={"rebases": (rebase,) if one.id == "monitored" else ()}) for one in plan.measures
+    )
     study, own = study_with(measures=measures), quality_fixture.tables()
     made = disclose(analyse(own, study, as_of=quality_fixture.AS_OF), own, study, "internal")
     facts = Facts(made, study, study.reports["quality"], quality_fixture.provenance())
@@ -385,18 +382,15 @@ def test_the_headline_counts_the_measures_that_signal_and_names_them():
     assert found.startswith("1 of 5 measures signals a change: monitoring recorded in full (of concern).")
 
 
-@pytest.mark.parametrize("edition", EDITIONS)
-@pytest.mark.parametrize("n", [0, 1, 2, 12, 64])
+@pytest.mark.parametrize(("n", "edition"), [*((n, "internal") for n in (0, 1, 2, 12, 64)), (64, "release")])
 def test_a_cohort_of_any_size_makes_a_quality_report_without_a_hole(n, edition):
-    if edition == "release" and n < 12:
-        pytest.skip("too small for a release edition: refused")
     model = quality_fixture.model(n, edition)
     words = "\n".join(line for section in model.sections for line in lines(section))
     assert not re.search(r"\bnan\b|None\b(?! of)|<NA>|inf\b|-0\.0|−0\.0\b", words.replace("| None", ""))
     assert [word for word in BANNED if re.search(rf"\b{word}\b", words.lower())] == []
     assert not re.search(r"\bp\s*[<=]", words.lower())
     assert not re.search(r"\b(red|amber|green) (light|status|rating)", words.lower())
-    assert "<svg" in page(model) or n == 0
+    assert page(model)
 
 
 def test_a_small_clinic_has_run_charts_with_medians_and_no_icon():
