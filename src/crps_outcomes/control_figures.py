@@ -52,9 +52,10 @@ class Size:
     wrap: int
 
 
+LINE_PT = 10.0
 SIZES: dict[Literal["wide", "small"], Size] = {
-    "wide": Size(493.5, 126, 78, 12, 90),
-    "small": Size(235.0, 106, 66, 4, 38),
+    "wide": Size(493.5, 114, 78, 12, 90),
+    "small": Size(235.0, 98, 66, 4, 38),
 }
 
 
@@ -75,6 +76,7 @@ class Control:
     marks: tuple[tuple[int, str], ...] = ()
     is_by_month: bool = True
     axis: str = ""
+    centre: str = "Mean"  # of a chart with limits
 
 
 def place_of(month: str) -> int:
@@ -85,7 +87,8 @@ def place_of(month: str) -> int:
 def control(drawn: Control, size: Literal["wide", "small"], key: str, alt: str) -> str:
     """Points in the colour of their state, centre and limits of each segment, the target, and rebases with their reason."""
     own = SIZES[size]
-    figure, axes = canvas(own.height, own.width)
+    reasons = [(place, textwrap.wrap(words, own.wrap)) for place, words in drawn.marks]
+    figure, axes = canvas(own.height + LINE_PT * sum(len(lines) for _, lines in reasons), own.width)
     for segment in drawn.chart.segments:
         _segment(axes, drawn, segment)
     if drawn.target is not None:
@@ -94,7 +97,7 @@ def control(drawn: Control, size: Literal["wide", "small"], key: str, alt: str) 
     _scale(axes, drawn)
     _time(axes, drawn, own.ticks)
     axes.set_xlabel(drawn.axis)
-    _rebases(axes, drawn, own.wrap)
+    _rebases(axes, drawn, reasons)
     settle(figure, axes, right_pt=own.right)
     direct_labels(figure, axes, _labels(drawn))
     return inline_svg(figure, key, alt)
@@ -149,15 +152,15 @@ def _month(place: int) -> str:
     return f"{MONTHS[place % 12]} {place // 12 % 100:02d}"
 
 
-def _rebases(axes: Axes, drawn: Control, wrap: int) -> None:
+def _rebases(axes: Axes, drawn: Control, reasons: Sequence[tuple[int, Sequence[str]]]) -> None:
     """A dotted line where a process ends, its reason above the drawing; reasons stand one above the other."""
     row = 0
-    for place, words in reversed(drawn.marks):
+    for place, lines in reversed(reasons):
         axes.axvline(place - 0.5, color=MUTED, lw=0.6, ls=(0, (2, 3)))
         is_right = place - drawn.at[0] > (drawn.at[-1] - drawn.at[0]) / 2
-        for line in reversed(textwrap.wrap(words, wrap)):
+        for line in reversed(lines):
             axes.annotate(
-                line, (place - 0.5, 1), (-2 if is_right else 2, 3 + 10 * row), xycoords=("data", "axes fraction"),
+                line, (place - 0.5, 1), (-2 if is_right else 2, 3 + LINE_PT * row), xycoords=("data", "axes fraction"),
                 textcoords="offset points", ha="right" if is_right else "left", va="bottom", weight=600,
             )  # fmt: skip
             row += 1
@@ -170,7 +173,9 @@ def _labels(drawn: Control) -> Sequence[Label]:
     def text(name: str, value: float) -> str:
         return f"{name} {fixed(value, drawn.decimals)}{drawn.suffix}"
 
-    found: list[Label] = [(text("Median" if segment.is_run_chart else "Mean", lines.centre), lines.centre, INK, 600)]
+    found: list[Label] = [
+        (text("Median" if segment.is_run_chart else drawn.centre, lines.centre), lines.centre, INK, 600)
+    ]
     if lines.lower is not None and lines.upper is not None:
         found += [
             (text("Upper limit", lines.upper), lines.upper, MUTED, 400),

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from crps_outcomes.facts import Facts
     from crps_outcomes.layout import Row
 
-#: A table longer than a page would be cut.
-ROWS_A_TABLE = 40
+#: A table does not break over pages, so it stays short.
+ROWS_A_TABLE = 20
 STILL_COUNTS = "score overdue"
 #: Kind of matter, most pressing first -> title and head of its day.
 TITLES = {

@@ -128,7 +128,7 @@ def numbers(facts: Facts, watches: Sequence[Watch], title: str) -> Table:
     plan = facts.protocol.quality
     table = Table(
         title=title,
-        encoding="Lower, Upper: process limits. Fewer than 13 months have a median in place of the mean, and no limits.",
+        encoding="Lower and upper process limit; below 13 months the median in place of the mean.",
         columns=(
             *text_columns(("Measure", 46)),
             *number_columns(("Months", 14), ("Latest", 13), ("Mean", 12), ("Lower", 13), ("Upper", 14)),

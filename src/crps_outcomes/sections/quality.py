@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from crps_outcomes.control_figures import place_of
@@ -62,6 +63,15 @@ def quality(facts: Facts) -> Section:
     )
 
 
+MOST_NAMED = 2
+SIGNAL_WORDS: dict[spc.State, str] = {
+    "improving": "improving",
+    "concern": "of concern",
+    "neutral": "without a good direction",
+    "none": "by an unusual run",
+}
+
+
 # --- internal edition -----------------------------------------------------------------------------------------------
 
 
@@ -71,17 +81,18 @@ def headline(watches: Sequence[Watch]) -> tuple[Run, ...]:
     if not charted:
         return (Run("No measure has a complete month yet, so nothing can be said about change."),)
     found, n = signals(charted), len(charted)
-    which = f": {listed(f'{one.name} ({_words(one)})' for one in found)}" if found else ""
+    which = f": {_named(found)}" if found else ""
     verb = "signals" if len(found) == 1 else "signal"
     rest = "" if len(found) == n else f" {'The others vary' if found else 'They vary'} as chance alone would have them."
     count_of = f"{'None' if not found else len(found)} of {plural(n, 'measure')}"
     return (Run(f"{count_of} {verb} a change", is_strong=True), Run(f"{which}.{rest}"))
 
 
-def _words(watch: Watch) -> str:
-    if watch.state == "none":
-        return "unusual run"
-    return {"improving": "improving", "concern": "of concern"}.get(watch.state, "no direction is better")
+def _named(found: Sequence[Watch]) -> str:
+    """The measures that signal with what they signal; where they are many, how many signal what."""
+    if len(found) <= MOST_NAMED:
+        return listed(f"{one.name} ({SIGNAL_WORDS[one.state]})" for one in found)
+    return listed(f"{n} {SIGNAL_WORDS[state]}" for state, n in Counter(one.state for one in found).items())
 
 
 def _watch(facts: Facts) -> Table:

@@ -57,7 +57,13 @@ def _rare(facts: Facts) -> Figure:
     chart = chart_of_gaps(gaps, facts.protocol.quality)
     states = tuple(spc.state(hits, "higher") for hits in chart.hits)
     own = Control(
-        chart, tuple(range(2, len(gaps) + 2)), states, decimals=0, is_by_month=False, axis="Number of the serious event"
+        chart,
+        tuple(range(2, len(gaps) + 2)),
+        states,
+        decimals=0,
+        is_by_month=False,
+        axis="Number of the serious event",
+        centre="Median",
     )
     kind = "Run chart" if chart.last.is_run_chart else "g chart"
     alt = f"{kind} of sessions between {len(gaps) + 1} serious adverse events; latest {fixed(gaps[-1], 0)}."
