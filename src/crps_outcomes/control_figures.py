@@ -43,7 +43,7 @@ STATE_COLOURS: dict[spc.State, str] = {
 
 @dataclass(frozen=True)
 class Size:
-    """A chart of the page in points; ``wrap`` characters fit in a line above it."""
+    """A chart of the page in points. ``wrap`` characters fit in a line above it, beside a rebase only in a wide one."""
 
     width: float
     height: float
@@ -54,7 +54,7 @@ class Size:
 
 LINE_PT = 10.0
 SIZES: dict[Literal["wide", "small"], Size] = {
-    "wide": Size(493.5, 114, 78, 12, 90),
+    "wide": Size(493.5, 114, 78, 12, 44),
     "small": Size(235.0, 98, 66, 4, 38),
 }
 
@@ -97,7 +97,7 @@ def control(drawn: Control, size: Literal["wide", "small"], key: str, alt: str) 
     _scale(axes, drawn)
     _time(axes, drawn, own.ticks)
     axes.set_xlabel(drawn.axis)
-    _rebases(axes, drawn, reasons)
+    _rebases(axes, drawn, reasons, is_beside=size == "wide")
     settle(figure, axes, right_pt=own.right)
     direct_labels(figure, axes, _labels(drawn))
     return inline_svg(figure, key, alt)
@@ -152,15 +152,16 @@ def _month(place: int) -> str:
     return f"{MONTHS[place % 12]} {place // 12 % 100:02d}"
 
 
-def _rebases(axes: Axes, drawn: Control, reasons: Sequence[tuple[int, Sequence[str]]]) -> None:
+def _rebases(axes: Axes, drawn: Control, reasons: Sequence[tuple[int, Sequence[str]]], *, is_beside: bool) -> None:
     """A dotted line where a process ends, its reason above the drawing; reasons stand one above the other."""
     row = 0
     for place, lines in reversed(reasons):
         axes.axvline(place - 0.5, color=MUTED, lw=0.6, ls=(0, (2, 3)))
-        is_right = place - drawn.at[0] > (drawn.at[-1] - drawn.at[0]) / 2
+        is_right = is_beside and place - drawn.at[0] > (drawn.at[-1] - drawn.at[0]) / 2
+        at = place - 0.5 if is_beside else drawn.at[0] - 0.5
         for line in reversed(lines):
             axes.annotate(
-                line, (place - 0.5, 1), (-2 if is_right else 2, 3 + LINE_PT * row), xycoords=("data", "axes fraction"),
+                line, (at, 1), (-2 if is_right else 2, 3 + LINE_PT * row), xycoords=("data", "axes fraction"),
                 textcoords="offset points", ha="right" if is_right else "left", va="bottom", weight=600,
             )  # fmt: skip
             row += 1

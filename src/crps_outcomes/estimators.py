@@ -15,8 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.rates import confint_poisson
+
+from crps_outcomes.marks import MEDIAN_RANGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
 
 #: 7 to 4.9 is a 30 % fall, but not in binary floating point; this is far below any difference a scale can show.
 TOLERANCE = 1e-9
+
+#: Up to so many values every subset is tried by the sign-flip interval; beyond, so many random ones.
+SIGN_FLIP_EXACT_MOST, SIGN_FLIP_SUBSETS = 14, 3999
+
+BOOTSTRAP_RESAMPLES = 2000
 
 #: Walsh averages grow with the square of n; beyond this the t interval says the same.
 HODGES_LEHMANN_MOST = 1000
@@ -86,6 +94,18 @@ def mean_t(values: Values) -> Interval:
     return Interval(n, mean, float(lower), float(upper), method, sd=sd)
 
 
+def p_of_no_change(values: Values) -> float:
+    """The two-sided p-value of the t test that the mean is 0; below 0.05 exactly where the t interval leaves 0 out."""
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def adjusted(p_values: Sequence[float], method: str) -> Values:
+    """p-values adjusted for their number: "holm", "bonferroni" or "fdr_bh" (Benjamini-Hochberg)."""
+    if not p_values:
+        return np.array([], dtype=np.float64)
+    return np.asarray(multipletests(p_values, method=method)[1], dtype=np.float64)
+
+
 def median_quartiles(values: Values) -> Interval:
     """The median with lower and upper quartile (linear interpolation, Hyndman and Fan type 7)."""
     method = "median (quartiles)"
@@ -93,6 +113,14 @@ def median_quartiles(values: Values) -> Interval:
         return Interval(0, None, None, None, method, reason="no values")
     low, middle, high = (float(item) for item in np.quantile(values, [0.25, 0.5, 0.75]))
     return Interval(len(values), middle, low, high, method)
+
+
+def median_range(values: Values) -> Interval:
+    """The median with the smallest and the largest value as lower and upper; they describe and promise nothing."""
+    if len(values) == 0:
+        return Interval(0, None, None, None, MEDIAN_RANGE, reason="no values")
+    low, middle, high = (float(function(values)) for function in (np.min, np.median, np.max))
+    return Interval(len(values), middle, low, high, MEDIAN_RANGE)
 
 
 def quantile(values: Values, percent: float) -> Interval:
@@ -123,6 +151,8 @@ def hodges_lehmann(values: Values) -> Interval:
         return Interval(0, None, None, None, method, reason="no values")
     if n > HODGES_LEHMANN_MOST:
         return Interval(n, float(np.median(values)), None, None, method, reason="more than 1000 values: no interval")
+    if is_constant(values):
+        return Interval(n, float(values[0]), None, None, method, reason="all values are equal: no interval")
     first, second = np.triu_indices(n)
     walsh = np.sort((values[first] + values[second]) / 2)
     rank = _signed_rank_quantile(n)
@@ -140,6 +170,69 @@ def _signed_rank_quantile(n: int) -> int:
     ranks = ([0.5] + [0.0] * (i - 1) + [0.5] for i in range(1, n + 1))
     *_, chance = accumulate((np.array(rank) for rank in ranks), np.convolve)
     return int(np.searchsorted(np.cumsum(chance), 0.025, side="right"))
+
+
+def sign_flip(values: Values, chance: np.random.Generator) -> Interval:
+    """The mean with the interval that the sign-flip permutation test does not reject, zero changes kept as values.
+
+    It asks for changes that lie evenly about their centre, and for no other shape. The means of all subsets of the
+    values cut the line into pieces that hold the centre with equal probability (Hartigan 1969, doi:10.2307/2283057);
+    beyond 14 values ``chance`` draws 3,999 subsets, which keeps that property.
+    """
+    method = "mean, sign-flip permutation interval, zero changes kept"
+    n = len(values)
+    if n == 0:
+        return Interval(0, None, None, None, method, reason="no values")
+    mean = float(np.mean(values))
+    if is_constant(values):
+        return Interval(n, mean, None, None, method, reason="all values are equal: no interval")
+    means = np.sort(_subset_means(values, chance))
+    rank = int((len(means) + 1) * 0.025)
+    if rank == 0:
+        return Interval(n, mean, None, None, method, reason="too few values for a 95 % interval")
+    return Interval(n, mean, float(means[rank - 1]), float(means[-rank]), method)
+
+
+def _subset_means(values: Values, chance: np.random.Generator) -> Values:
+    """The mean of every subset that is not empty, or of many random ones."""
+    n = len(values)
+    if n <= SIGN_FLIP_EXACT_MOST:
+        chosen = (np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1
+    else:
+        chosen = chance.integers(0, 2, (SIGN_FLIP_SUBSETS, n))
+        chosen = chosen[chosen.any(axis=1)]
+    return np.asarray(chosen @ values / chosen.sum(axis=1), dtype=np.float64)
+
+
+def bootstrap_mean(values: Values, chance: np.random.Generator) -> Interval:
+    """The mean with its bias-corrected and accelerated (BCa) bootstrap interval from 2,000 resamples of people."""
+    method = "mean, BCa bootstrap interval"
+    n = len(values)
+    if n < 2 or is_constant(values):
+        reason = "all values are equal: no interval" if n > 1 else "fewer than 2 values: no interval"
+        return Interval(n, float(np.mean(values)) if n else None, None, None, method, reason=reason)
+    found = stats.bootstrap(
+        (values,), np.mean, n_resamples=BOOTSTRAP_RESAMPLES, method="BCa", vectorized=True, rng=chance
+    ).confidence_interval
+    return Interval(n, float(np.mean(values)), float(found.low), float(found.high), method)
+
+
+def spread(values: Values) -> Interval:
+    """The standard deviation with its chi-square interval, which asks for values that are about normal."""
+    method = "standard deviation, chi-square interval"
+    n = len(values)
+    if n < 2 or is_constant(values):
+        reason = "all values are equal: no interval" if n > 1 else "fewer than 2 values: no standard deviation"
+        return Interval(n, 0.0 if n > 1 else None, None, None, method, reason=reason)
+    sd = float(np.std(values, ddof=1))
+    lower, upper = (sd * float((n - 1) / stats.chi2.ppf(share, n - 1)) ** 0.5 for share in (0.975, 0.025))
+    return Interval(n, sd, lower, upper, method)
+
+
+def reliable_change(sd: float, reliability: float) -> float:
+    """The change of one person that measurement error alone exceeds 5 times in 100: 1.96 √2 SEM (Jacobson and Truax 1991)."""
+    standard_error = sd * float(1 - reliability) ** 0.5
+    return float(stats.norm.ppf(0.975) * 2**0.5 * standard_error)
 
 
 def mean_clustered(values: Values, clusters: NDArray[Any]) -> Interval:
@@ -179,6 +272,11 @@ def wilson(k: int, n: int) -> Interval:
 def clopper_pearson(k: int, n: int) -> Interval:
     """A share in percent with its exact interval, which never covers less than 95 %."""
     return _share(k, n, "beta", "Clopper-Pearson exact interval")
+
+
+def jeffreys(k: int, n: int) -> Interval:
+    """A share in percent with its equal-tailed Jeffreys interval."""
+    return _share(k, n, "jeffreys", "Jeffreys interval")
 
 
 def _share(k: int, n: int, method: str, words: str) -> Interval:

@@ -138,6 +138,12 @@ class Facts:
         rows = self._rows.get((section, statistic), ())
         return tuple(row for row in rows if all(getattr(row, name) == value for name, value in keys.items()))
 
+    @property
+    def n_intervals(self) -> int:
+        """How many confidence intervals the numbers of the report's sections have; quartiles and ranges are none."""
+        every = (row for (section, _), rows in self._rows.items() if section in self.report.sections for row in rows)
+        return sum(row.has_interval and not row.method.startswith("median (") for row in every)
+
     @cached_property
     def _rows(self) -> Mapping[tuple[str, str], tuple[Estimate, ...]]:
         found: dict[tuple[str, str], list[Estimate]] = {}

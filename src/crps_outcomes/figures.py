@@ -33,7 +33,7 @@ from crps_outcomes.numbers import fixed, percent
 from crps_outcomes.wording import capital
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
 
@@ -254,6 +254,112 @@ def label_share(share: float, n: int, threshold: int, lower: float, upper: float
     """The words beside a threshold on the curve, with the interval."""
     limits = f"{percent(lower, n).removesuffix('%')} to {percent(upper, n).removesuffix('%')}"
     return f"{percent(share, n)} improved by {threshold}% or more (95% CI {limits})"
+
+
+# --- groups ---------------------------------------------------------------------------------------------------------
+
+FOREST_ROW_PT, FOREST_LEFT_PT, FOREST_RIGHT_PT = 14.0, 206.0, 124.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """One row of a forest: its numbers in words, and the mean with its interval unless there is none."""
+
+    label: str
+    n: int
+    words: str
+    mean: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+
+
+def forest(whole: Group, groups: Mapping[str, Sequence[Group]], sides: tuple[str, str], key: str, alt: str) -> str:
+    """Means of groups under their headings: squares with area by n, a diamond for everyone, numbers at the right.
+
+    ``sides`` says what lies left and right of zero.
+    """
+    lines: list[Group | str] = [whole]
+    for heading, members in groups.items():
+        lines += [heading, *members]
+    figure, axes = canvas(height_pt=FOREST_ROW_PT * (len(lines) + 1) + 40)
+    _forest_axes(axes, [whole, *(member for own in groups.values() for member in own)], len(lines))
+    _sides(axes, sides)
+    settle(figure, axes, FOREST_LEFT_PT, FOREST_RIGHT_PT)
+    _forest_words(axes, lines)
+    _everyone(axes, whole)
+    for y, line in enumerate(lines[1:], 1):
+        if isinstance(line, Group):
+            _square(axes, y, line, whole.n)
+    return inline_svg(figure, key, alt)
+
+
+def _forest_axes(axes: Axes, groups: Sequence[Group], n_lines: int) -> None:
+    """A scale of the changes that holds every interval and zero."""
+    edges = [edge for one in groups for edge in (one.lower, one.upper, one.mean) if edge is not None]
+    low, high = min([0.0, *edges]), max([0.0, *edges])
+    margin = 0.06 * (high - low) or 1.0
+    low, high = low - margin, high + margin
+    ticks = [tick for tick in nice_range(low, high, (-math.inf, math.inf))[2] if low <= tick <= high]
+    step = step_between(ticks)
+    axes.set(xlim=(low, high), ylim=(n_lines - 0.4, -1.4))
+    axes.set_xticks(ticks, [fixed(tick, 0 if step == int(step) else 1) for tick in ticks])
+    axes.set_yticks([])
+    axes.tick_params(axis="x", length=0, pad=6)
+    axes.grid(visible=False)
+    axes.plot([0, 0], [-0.7, n_lines - 0.4], color=INK, lw=0.8, zorder=2)
+
+
+def _forest_words(axes: Axes, lines: Sequence[Group | str]) -> None:
+    columns = {
+        "label": (0, -FOREST_LEFT_PT + 2, "left"),
+        "n": (0, -12, "right"),
+        "words": (1, FOREST_RIGHT_PT - 2, "right"),
+    }
+
+    def write(column: str, y: float, text: str, weight: int, indent: float = 0) -> None:
+        edge, dx, side = columns[column]
+        axes.annotate(
+            text, (edge, y), (dx + indent, 0), xycoords=("axes fraction", "data"), textcoords="offset points", ha=side,
+            va="center", weight=weight, color=MUTED if y < 0 else INK, annotation_clip=False,
+        )  # fmt: skip
+
+    for column, head in (("label", "Group"), ("n", "n"), ("words", "Mean change (95% CI)")):
+        write(column, -1, head, 600)
+    for y, line in enumerate(lines):
+        if isinstance(line, str):
+            write("label", y, line, 600)
+            continue
+        weight, indent = (600, 0) if y == 0 else (400, 10)
+        write("label", y, line.label, weight, indent)
+        write("n", y, f"{line.n:,}", weight)
+        write("words", y, line.words, weight)
+
+
+def _sides(axes: Axes, sides: tuple[str, str]) -> None:
+    texts = (f"\N{LEFTWARDS ARROW} {sides[0]}", -5, "right"), (f"{sides[1]} \N{RIGHTWARDS ARROW}", 5, "left")
+    for text, dx, side in texts:
+        axes.annotate(
+            text, (0, 0), (dx, -19), xycoords=("data", "axes fraction"), textcoords="offset points", ha=side, va="top",
+            color=MUTED,
+        )  # fmt: skip
+
+
+def _everyone(axes: Axes, whole: Group) -> None:
+    """The diamond from limit to limit, its band and a line at its mean."""
+    if whole.mean is None or whole.lower is None or whole.upper is None:
+        return
+    bottom = axes.get_ylim()[0]
+    axes.fill_betweenx([-0.7, bottom], whole.lower, whole.upper, color=BLUE, alpha=0.1, lw=0, zorder=1)
+    axes.plot([whole.mean] * 2, [0, bottom], color=BLUE, lw=0.8, ls=(0, (3, 2)), zorder=2)
+    axes.fill([whole.lower, whole.mean, whole.upper, whole.mean], [0, -0.3, 0, 0.3], color=BLUE, lw=0, zorder=4)
+
+
+def _square(axes: Axes, y: float, group: Group, n: int) -> None:
+    if group.mean is None:
+        return
+    if group.lower is not None and group.upper is not None:
+        axes.plot([group.lower, group.upper], [y, y], color=INK, lw=1.1, zorder=3)
+    axes.scatter([group.mean], [y], s=6 + 60 * group.n / max(n, 1), marker="s", color=INK, lw=0, zorder=4)
 
 
 # --- small multiples ------------------------------------------------------------------------------------------------

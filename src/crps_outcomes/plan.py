@@ -33,6 +33,15 @@ class Intercurrent(Definition):
     response: Literal["treatment policy", "composite"] = "treatment policy"
     durability: Literal["ignored", "loss", "censor"] = "ignored"
 
+    @property
+    def name(self) -> str:
+        """Such as "treatment started: opioid"."""
+        return f"{self.event}: {', '.join(self.terms)}" if self.terms else self.event
+
+    def covers(self, event: str, term: str) -> bool:
+        """Whether the rule speaks about such an event."""
+        return event == self.event and (not self.terms or term in self.terms)
+
 
 class KeySecondary(Definition):
     """One key secondary endpoint; their order is the order of the list."""
@@ -47,8 +56,19 @@ class Subgroups(Definition):
     """Groups fixed in advance. They are described, each with its own interval, and never compared by a test."""
 
     by: tuple[Grouping, ...] = ()
+    age_cuts: tuple[float, ...] = (50,)  # years of age at which a new group begins
+    years_cuts: tuple[float, ...] = (1, 5)  # years since onset at which a new group begins
     least_people: int = Field(default=10, ge=3)  # in each group shown
     least_cohort: int = Field(default=40, ge=10)  # analysed people, below which there are no subgroups at all
+
+    @model_validator(mode="after")
+    def _cuts_rise(self) -> Self:
+        for name, cuts in (("age_cuts", self.age_cuts), ("years_cuts", self.years_cuts)):
+            if list(cuts) != sorted(set(cuts)):
+                raise ValueError(f"{name}: the cuts must rise")
+        if len(set(self.by)) != len(self.by):
+            raise ValueError("by: a grouping is listed twice")
+        return self
 
 
 class RepeatedMeasures(Definition):
@@ -112,6 +132,7 @@ class Plan(Definition):
     regression: RegressionToTheMean = RegressionToTheMean()
     precision: Precision = Precision()
     looks: tuple[Look, ...] = ()
+    responder_interval: Literal["wilson", "clopper-pearson"] = "wilson"  # the second never covers less than 95 %
     seed: int = 20260101  # of every bootstrap, imputation and simulation
 
     @model_validator(mode="after")

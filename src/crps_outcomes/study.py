@@ -31,6 +31,7 @@ from crps_outcomes.definitions import (
     Tolerances,
 )
 from crps_outcomes.errors import DefinitionError
+from crps_outcomes.plan_checks import plan_mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -308,6 +309,7 @@ def _cross_check(study: Study) -> Iterator[str]:
             yield f"mappings/protocol.toml: {key}: no file mappings/codelists/{name}.csv"
     yield from _shared_codes(study)
     yield from _parts_exist(study)
+    yield from plan_mistakes(study)
 
 
 def _shared_codes(study: Study) -> Iterator[str]:

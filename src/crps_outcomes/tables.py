@@ -20,8 +20,10 @@ INSTANT = "datetime64[us, UTC]"
 DAY = "datetime64[us]"
 
 
-def _table(name: str, key: list[str], **columns: pa.Column) -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(columns, name=name, strict=True, ordered=True, coerce=True, unique=key or None)
+def _table(name: str, key: list[str], *checks: pa.Check, **columns: pa.Column) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(
+        columns, checks=list(checks), name=name, strict=True, ordered=True, coerce=True, unique=key or None
+    )
 
 
 def _text(*choices: str) -> pa.Column:
@@ -228,6 +230,22 @@ ESTIMATES = _table(
     method=_text(),
     reason=_text(),  # why there is no estimate or no interval
     suppressed=_text("", "low", "c"),  # low: a small cell; c: hidden to protect another
+)
+
+_NOTHING_HIDDEN = ESTIMATES.update_columns(
+    {"n": {"nullable": False}, "n_missing": {"nullable": False}, "method": {"checks": pa.Check.ne("")}}
+)
+
+#: ESTIMATES as analyse makes it, before an edition hides anything: how many, how many are missing, by which method, and
+#: an interval or the reason why there is none. A one-sided interval has its upper limit.
+FULL_ESTIMATES = _table(
+    "ESTIMATES",
+    ["estimate_id"],
+    pa.Check(
+        lambda frame: (frame["reason"] != "") | (frame["estimate"].notna() & frame["upper"].notna()),
+        name="an interval or the reason why there is none",
+    ),
+    **_NOTHING_HIDDEN.columns,
 )
 
 #: One refused resource x rule; never the refused value.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from crps_outcomes.marks import NO_INTERVAL, NOT_APPLICABLE, NOT_AVAILABLE, PROTECTED
+from crps_outcomes.marks import MEDIAN_RANGE, NO_INTERVAL, NOT_APPLICABLE, NOT_AVAILABLE, PROTECTED
 from crps_outcomes.numbers import count, fixed, interval, people, percent, with_interval
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ def mean_in_cell(estimate: Estimate, decimals: int, *, signed: bool = False) -> 
     """Such as "−2.0 (−2.5 to −1.5)"."""
     value = _value(estimate, decimals, signed=signed)
     return estimate.mark or with_interval(value, _limits(estimate, decimals, signed=signed), NO_INTERVAL, level="")
+
+
+def middle_in_cell(estimate: Estimate, decimals: int) -> str:
+    """A median change such as "−2.0 (−3.0 to −1.0)", or "−2.0 (range −4.0 to 0.0)" where people are too few for more."""
+    value, limits = _value(estimate, decimals, signed=True), _limits(estimate, decimals, signed=True)
+    level = "range " if estimate.method == MEDIAN_RANGE else ""
+    return estimate.mark or with_interval(value, limits, NO_INTERVAL, level=level)
 
 
 def share_in_words(estimate: Estimate) -> str:

@@ -201,12 +201,12 @@ def _treatments(chance: np.random.Generator, people: Sequence[Person]) -> Iterat
 
 
 def _afterwards(people: Sequence[Person]) -> pd.DataFrame:
-    """An opioid started in one person of four and a block in one of seven, by place and not by chance."""
-    day = pd.Timestamp(DAY_0.date()) + pd.Timedelta(days=40)
+    """An opioid started in one person of four and a block in one of seven, every second before week 4, not by chance."""
     kinds = {"treatment started": ("opioid", 4), "procedure": ("sympathetic block", 7)}
     return build(INTERCURRENT, (
-        {"subject_id": person.id, "kind": kind, "term": term, "happened_on": day, "study_day": 40, "source_ref": f"{kind}/{person.id}"}
-        for kind, (term, every) in kinds.items() for person in people[::every]
+        {"subject_id": person.id, "kind": kind, "term": term, "happened_on": pd.Timestamp(DAY_0.date()) + pd.Timedelta(days=day),
+         "study_day": day, "source_ref": f"{kind}/{person.id}"}
+        for kind, (term, every) in kinds.items() for place, person in enumerate(people[::every]) for day in [40 - 28 * (place % 2)]
     ))  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from crps_outcomes import estimators
-from crps_outcomes.estimators import is_responder
+from crps_outcomes.estimators import Interval, is_responder
 
 TEN_BASELINES = [8, 7, 9, 6, 8, 7, 5, 8, 9, 7]
 TEN_FOLLOW_UPS = [4, 5, 9, None, 5.5, 3, 5, None, 6, 4]
@@ -66,6 +66,36 @@ def test_nothing_to_divide_by_gives_a_reason_and_no_number(function):
     found = function(0, 0)
     assert (found.estimate, found.lower, found.upper) == (None, None, None)
     assert found.reason
+
+
+EXACT = {  # n, method: mean and minimum of the exact coverage over p = .05 to .95 in steps of .01
+    (10, "wilson"): (0.956, 0.914), (10, "clopper_pearson"): (0.983, 0.962),
+    (20, "wilson"): (0.953, 0.925), (20, "jeffreys"): (0.948, 0.896), (20, "clopper_pearson"): (0.975, 0.959),
+    (40, "wilson"): (0.950, 0.928),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "method"), EXACT)
+def test_the_intervals_of_shares_cover_as_often_as_is_known(n, method):
+    covered = [*exact_coverage([getattr(estimators, method)(k, n) for k in range(n + 1)], n)]
+    assert (np.mean(covered), min(covered)) == pytest.approx(EXACT[n, method], abs=6e-4)
+
+
+@pytest.mark.parametrize(("n", "mean", "least"), [(10, 0.825, 0.400), (20, 0.895, 0.639), (40, 0.926, 0.837)])
+def test_the_interval_that_is_never_used_covers_as_badly_as_is_known(n, mean, least):
+    half = [1.959964 * 100 * (k / n * (1 - k / n) / n) ** 0.5 for k in range(n + 1)]
+    wald = [Interval(n, 100 * k / n, 100 * k / n - h, 100 * k / n + h, "Wald") for k, h in enumerate(half)]
+    covered = [*exact_coverage(wald, n)]
+    assert (np.mean(covered), min(covered)) == pytest.approx((mean, least), abs=6e-4)
+
+
+def exact_coverage(intervals, n):
+    """By enumeration: for every true share the chance of a count whose interval holds it."""
+    lower, upper = (np.array([getattr(one, side) for one in intervals]) for side in ("lower", "upper"))
+    for percent in range(5, 96):
+        holds = (lower <= percent + 1e-9) & (percent - 1e-9 <= upper)
+        chance = stats.binom.pmf(np.arange(n + 1), n, percent / 100)
+        yield float(chance[holds].sum())
 
 
 # --- rates --------------------------------------------------------------------------------------------------------
@@ -159,6 +189,65 @@ def test_too_few_values_for_a_95_percent_interval_say_so():
 # --- clusters -------------------------------------------------------------------------------------------------------
 
 
+def flips(values, centre):
+    """Two-sided p-value of the exact sign-flip test that the values lie evenly about ``centre``."""
+    moved = np.asarray(values) - centre
+    sums = np.array([np.dot(signs, moved) for signs in product((-1, 1), repeat=len(moved))])
+    return np.mean(np.abs(sums) >= abs(moved.sum()) - 1e-9)
+
+
+def test_the_sign_flip_interval_holds_what_the_exact_test_does_not_reject():
+    values = as_array(-4, -2, 0, -4, -2.5, -4, 0, -3, -1, -6)
+    found = estimators.sign_flip(values, np.random.default_rng(1))
+    assert found.estimate == pytest.approx(values.mean())
+    for limit, outwards in ((found.lower, -1), (found.upper, 1)):
+        assert flips(values, limit - outwards * 1e-6) > 0.05
+        assert flips(values, limit + outwards * 0.3) <= 0.05
+    assert found.lower < np.mean(values) < found.upper
+
+
+def test_the_sign_flip_interval_by_random_subsets_agrees_with_the_one_by_all(monkeypatch):
+    values = np.random.default_rng(3).normal(-2, 2, 14)
+    whole = estimators.sign_flip(values, np.random.default_rng(1))
+    monkeypatch.setattr(estimators, "SIGN_FLIP_EXACT_MOST", 10)
+    drawn = estimators.sign_flip(values, np.random.default_rng(1))
+    assert drawn == estimators.sign_flip(values, np.random.default_rng(1))
+    assert (drawn.lower, drawn.upper) == pytest.approx((whole.lower, whole.upper), abs=0.25)
+    assert drawn != whole
+
+
+def test_the_bootstrap_repeats_itself_from_its_seed_and_leans_with_the_values():
+    values = np.random.default_rng(3).exponential(2, 40)
+    found, again = (estimators.bootstrap_mean(values, np.random.default_rng(1)) for _ in range(2))
+    assert found == again
+    assert found.upper - found.estimate > found.estimate - found.lower
+
+
+@pytest.mark.parametrize("function", [estimators.sign_flip, estimators.bootstrap_mean])
+@pytest.mark.parametrize("values", [[], [3.0], [3.0] * 12, [3.0, 4.0]])
+def test_values_that_carry_no_interval_say_why_or_have_a_finite_one(function, values):
+    found = function(as_array(*values), np.random.default_rng(1))
+    assert found.reason or np.isfinite([found.lower, found.upper]).all()
+    assert values or found.estimate is None
+
+
+def test_the_chi_square_interval_of_a_standard_deviation():
+    values = np.linspace(-1, 1, 20)
+    found = estimators.spread(values / values.std(ddof=1) * 2.4)
+    assert (found.lower, found.upper) == pytest.approx(
+        (1.825, 3.505), abs=1e-3
+    )  # 2.4 √(19 / 32.852), 2.4 √(19 / 8.907)
+
+
+def test_reliable_change_of_the_pain_scale():
+    assert estimators.reliable_change(1.8, 0.8) == pytest.approx(2.23, abs=0.005)
+
+
+def test_few_people_are_described_by_their_median_and_range():
+    found = estimators.median_range(as_array(-4, -2, 0, -4, -2.5))
+    assert (found.lower, found.estimate, found.upper) == (-4, -2.5, 0)
+
+
 def test_many_sessions_of_the_same_people_do_not_narrow_the_interval():
     people = np.arange(12)
     rises = people - 5.5
@@ -236,3 +325,43 @@ def test_intervals_of_a_mean_and_a_pseudomedian_cover_the_truth_95_times_in_100(
         covered = np.mean([one.lower <= -2 <= one.upper for one in found])
         assert covered == pytest.approx(0.95, abs=0.02)
         assert np.mean([one.estimate for one in found]) == pytest.approx(-2, abs=4 * sd / np.sqrt(2000 * n))
+
+
+# --- several tests ------------------------------------------------------------------------------------------------
+
+#: The p-values of Benjamini and Hochberg 1995.
+FIFTEEN = [
+    0.0001,
+    0.0004,
+    0.0019,
+    0.0095,
+    0.0201,
+    0.0278,
+    0.0298,
+    0.0344,
+    0.0459,
+    0.3240,
+    0.4262,
+    0.5719,
+    0.6528,
+    0.7590,
+    1.0,
+]
+
+
+@pytest.mark.parametrize(("method", "rejected"), [("fdr_bh", 4), ("holm", 3), ("bonferroni", 3)])
+def test_adjusted_p_values_reject_as_many_of_the_fifteen_as_published(method, rejected):
+    assert int((estimators.adjusted(FIFTEEN, method) <= 0.05).sum()) == rejected
+
+
+def test_no_test_at_all_needs_no_adjustment():
+    assert estimators.adjusted([], "holm").tolist() == []
+
+
+@given(st.lists(st.floats(-5, 5), min_size=3, max_size=30).filter(lambda numbers: np.ptp(numbers) > 1e-3))
+def test_the_p_value_is_below_five_percent_exactly_where_the_interval_excludes_zero(numbers):
+    values = as_array(*numbers)
+    found = estimators.mean_t(values)
+    p = estimators.p_of_no_change(values)
+    if abs(p - 0.05) > 1e-9:
+        assert (p < 0.05) == (found.lower > 0 or found.upper < 0)

@@ -10,6 +10,7 @@ from cohort_tables import the_study
 from crps_outcomes import figure_kit as kit
 from crps_outcomes.figures import (
     Curve,
+    Group,
     Mark,
     Panel,
     Point,
@@ -17,6 +18,7 @@ from crps_outcomes.figures import (
     Swimmer,
     course,
     cumulative,
+    forest,
     label_share,
     small_multiples,
     swimmers,
@@ -112,6 +114,31 @@ def test_swimmers_fit_one_person_and_seventy(many):
 def test_a_high_threshold_has_its_label_on_the_left():
     own = curve(100.0, 64)
     cumulative([own], [Mark(80.0, 20.0, label_share(20.0, 64, 80, 10, 40))], "Improvement, at least", "curve", "alt")
+
+
+@pytest.mark.parametrize(("mean", "width"), [(-2.0, 0.5), (2.0, 3.0), (0.0, 0.01), (-40.0, 12.0)])
+def test_a_forest_says_its_numbers_on_either_side_of_zero(mean, width):
+    def group(label: str, n: int) -> Group:
+        return Group(
+            label, n, f"{mean:+.1f} ({mean - width:+.1f} to {mean + width:+.1f})", mean, mean - width, mean + width
+        )
+
+    none = Group("Not known", 0, "fewer than 10 people")
+    groups = {"Sex": [group("Female", 12_000), none], "Time since onset": [group("1 to under 5 years", 11)]}
+    svg = forest(group("Everyone", 12_345), groups, ("less pain", "more pain"), "groups", "alt")
+    for text in ("Everyone", "12,345", "Sex", "fewer than 10 people", "\u2190 less pain", "more pain \u2192"):
+        assert f">{text}</text>" in svg
+
+
+def test_the_area_of_a_square_of_a_forest_grows_with_its_people():
+    def squares(*sizes: int) -> list[float]:
+        whole = Group("Everyone", 100, "-1", -1, -2, 0)
+        svg = forest(whole, {"Sex": [Group(str(n), n, "-1", -1, -2, 0) for n in sizes]}, ("less", "more"), "g", "alt")
+        shapes = re.findall(r'<path id="g-\w+" d="M -?([\d.]+) ([\d.]+)\s+L ([\d.]+) ([\d.]+)', svg)
+        return [2 * float(shape[0]) for shape in shapes if shape[0] == shape[1] == shape[2]]
+
+    small, large = squares(10, 100)
+    assert large**2 - small**2 == pytest.approx(60 * 0.9, rel=0.05)  # points squared
 
 
 def test_touching_labels_and_labels_outside_are_refused():

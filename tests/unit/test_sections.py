@@ -12,16 +12,19 @@ from pathlib import Path
 import pytest
 import quality_fixture
 from cohort_tables import the_study
-from report_fixture import facts, model, provenance, releasable
+from report_fixture import AS_OF, facts, model, provenance, releasable, tables
 
 from crps_outcomes.analysis.flow import REASONS
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.evidence import published
 from crps_outcomes.facts import Facts
 from crps_outcomes.report_model import Figure, Section
+from crps_outcomes.sections.endpoints import _rank
 from crps_outcomes.sections.flow import checked
 from crps_outcomes.sections.pain import person_lines
+from crps_outcomes.stages.analyse import analyse
 from crps_outcomes.stages.compose import SECTIONS, compose
+from crps_outcomes.stages.disclose import disclose
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sections"
 BANNED = (
@@ -202,6 +205,34 @@ def test_boxes_of_the_flow_that_do_not_add_up_are_refused():
         checked([one, replace(two, n=two.n + 1), *rest])
 
 
+def test_what_happens_after_other_events_is_what_the_plan_says():
+    table = next(s for s in model().sections if s.id == "endpoints").tables["intercurrent"]
+    said_of = {row[0].text: [cell.text for cell in row[1:4]] for row in table.rows}
+    assert said_of["Treatment started: opioid"] == ["Treatment policy", "Composite", "Ends"]
+    assert said_of["Ketamine by another route"] == ["Hypothetical", "Treatment policy", "Followed until then"]
+    assert "every score counts" not in said(but=("endpoints",)).lower()
+
+
+@pytest.mark.parametrize("wanted", [
+    ["under 1 year", "1 to under 5 years", "5 to under 10 years", "10 years or more", "not known"],
+    ["female", "male", "other", "unknown"], ["no", "yes", "not known"], ["I", "II", "not specified"],
+])  # fmt: skip
+def test_groups_stand_from_low_to_high_and_what_nobody_knows_last(wanted):
+    assert sorted(set(wanted), key=_rank) == wanted
+
+
+def test_adjusted_p_values_are_printed_where_the_plan_asks_for_them_and_their_number_is_told():
+    study = the_study()
+    plan = study.protocol.plan.model_copy(update={"multiplicity": "holm"})
+    study = replace(study, protocol=study.protocol.model_copy(update={"plan": plan}))
+    own = disclose(analyse(tables(64), study, as_of=AS_OF), tables(64), study, "internal")
+    section = SECTIONS["endpoints"](Facts(own, study, study.reports["evidence"], provenance()))
+    words = "\n".join(lines(section))
+    assert words.count("Adjusted p below 0.05 (below 0.001)") == 3
+    assert "and 3 tests of a hypothesis" in words
+    assert "adjusted by Holm" in words
+
+
 # --- the release edition --------------------------------------------------------------------------------------------
 
 
@@ -217,6 +248,14 @@ def test_the_release_edition_prints_no_small_count_and_no_mark_of_a_person():
     sections = {section.id: section for section in model(64, "release").sections}
     assert sections["dosing"].figures == {}
     assert "Thin lines: one person" not in sections["pain"].figures["course"].svg
+
+
+def test_the_release_edition_says_of_the_planned_endpoints_what_is_done_and_no_number_of_them():
+    section = next(s for s in model(64, "release").sections if s.id == "endpoints")
+    assert section.tables["planned"].rows == ()
+    assert section.figures["groups"].svg == ""
+    assert len(section.tables["intercurrent"].rows) == 7
+    assert "internal edition only" in section.finding
 
 
 def test_the_release_edition_says_in_general_why_people_listed_are_not_enrolled():

@@ -54,6 +54,11 @@ class Visited:
     def n_due(self) -> int:
         return len(self.state) - self.n_not_due
 
+    @property
+    def due(self) -> frozenset[str]:
+        """The people whose visit is due."""
+        return frozenset(self.subject_id[self.state != "not due"])
+
     def values(self, column: str = "value") -> Values:
         """The numbers of the observed entries that are there."""
         found = self.columns[column][self.is_observed]

@@ -63,7 +63,8 @@ def _pain_and_function(cohort: Cohort, visit: str) -> Iterator[Row]:
     key = Key("function", "pain_and_function", ANALYSED, scale.id, visit)
     if not scale.thresholds:
         method = "people by pain and function"
-        yield from (absent_row(key.of(group), "the function measure declares no threshold", unit="%", method=method)
+        reason, n_due = "the function measure declares no threshold", cohort.at(plan.primary, visit, ANALYSED).n_due
+        yield from (absent_row(key.of(group), reason, unit="%", method=method) | {"n_missing": n_due}
                     for group in BOTH_GROUPS.values())  # fmt: skip
         return
     pairs, n_due = _pairs(cohort, cohort.study.measures[plan.primary], scale, visit)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import ANALYSED
-from crps_outcomes.analysis.rows import LEAST_FOR_ESTIMATE, Key, mean_row, row, small_n
+from crps_outcomes.analysis.rows import LEAST_FOR_ESTIMATE, Key, mean_row, middle, row, small_n
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,8 +67,5 @@ def _median_changes(cohort: Cohort, measure: Measure) -> Iterator[Row]:
     for visit in cohort.visits:
         seen = cohort.at(measure.id, visit, ANALYSED)
         changes = seen.values("change")
-        found = small_n(estimators.hodges_lehmann(changes))
-        if estimators.is_constant(changes) and not found.reason:
-            found = replace(found, lower=None, upper=None, reason="all values are equal: no interval")
         key = Key("pain", "median_change", ANALYSED, measure.id, visit)
-        yield row(key, found, unit=measure.unit_label, n_missing=seen.n_due - len(changes))
+        yield row(key, middle(changes), unit=measure.unit_label, n_missing=seen.n_due - len(changes))

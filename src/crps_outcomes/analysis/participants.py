@@ -43,7 +43,9 @@ def _medians(cohort: Cohort) -> Iterator[Row]:
             missing = int(own.isna().sum())
             yield median_row(_keyed(key, name), as_values(own), unit=unit, n_missing=missing)
         pair = (as_values(by_population[ANALYSED]), as_values(by_population[NOT_ANALYSED]))
-        yield row(_keyed(key, COMPARED, "smd"), estimators.standardised_difference(*pair), unit="")
+        difference = estimators.standardised_difference(*pair)
+        missing = cohort.n(TREATED) - difference.n
+        yield row(_keyed(key, COMPARED, "smd"), difference, unit="", n_missing=missing)
 
 
 def _numbers(cohort: Cohort, people: pd.DataFrame) -> Iterator[tuple[Key, str, pd.Series]]:

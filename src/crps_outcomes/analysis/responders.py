@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crps_outcomes.analysis.cohort import TREATED
-from crps_outcomes.analysis.rows import Key, share_row
+from crps_outcomes.analysis.rows import SHARES, Key
 from crps_outcomes.estimators import is_responder
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def with_baseline(cohort: Cohort, measure: Measure, visit: str) -> pd.DataFrame:
 
 
 def _shares(cohort: Cohort, measure: Measure, statistic: str, visit: str, percents: tuple[int, ...]) -> Iterator[Row]:
-    due = with_baseline(cohort, measure, visit)
+    due, share = with_baseline(cohort, measure, visit), SHARES[cohort.protocol.plan.responder_interval]
     for percent in percents:
         response = is_responder(due["baseline"], due["value"], percent, measure.direction)
         k, n_observed = int(response.sum()), int(response.notna().sum())
         missing = len(due) - n_observed
         for population, n in ((OBSERVED, n_observed), (MISSING_IS_NON_RESPONDER, len(due))):
             key = Key("responders", statistic, population, measure.id, visit, str(percent))
-            yield share_row(key, k, n, n_missing=missing)
+            yield share(key, k, n, n_missing=missing)

@@ -1,6 +1,7 @@
-"""Rows of ESTIMATES: every one has n, a method, and an interval or the reason why there is none.
+"""Rows of ESTIMATES: every one has n, n_missing, a method, and an interval or the reason why there is none.
 
-The small-n rule lives here and nowhere else: below 3 no estimate, below 10 no interval, shares below 10 as counts.
+The small-n rule lives here and nowhere else: below 3 no estimate; below 10 no interval, the median with the range
+beside a mean, shares and rates as counts; from 10 on t and Hodges-Lehmann, Wilson, exact Poisson.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Key:
         return replace(self, group=group)
 
 
-def row(key: Key, interval: Interval, *, unit: str, k: int | None = None, n_missing: int | None = None) -> Row:
-    """One row from a key and an estimate, as it is."""
+def row(key: Key, interval: Interval, *, unit: str, k: int | None = None, n_missing: int = 0) -> Row:
+    """One row from a key and an estimate, as it is; ``n_missing`` stays 0 only where nothing can be missing."""
     return {
         "estimate_id": key.id, **vars(key), "n": interval.n, "n_missing": n_missing, "k": k,
         "estimate": interval.estimate, "lower": interval.lower, "upper": interval.upper, "sd": interval.sd,
@@ -64,12 +65,28 @@ def small_n(interval: Interval, what: str = "people", *, n: int | None = None) -
     return interval
 
 
-def mean_row(key: Key, values: Values, *, unit: str, n_missing: int | None = None) -> Row:
+def counts_only(interval: Interval, what: str = "people") -> Interval:
+    """A share or a rate with the small-n rule applied: below 10 its counts speak alone."""
+    if not 0 < interval.n < LEAST_FOR_INTERVAL:
+        return interval
+    reason = f"fewer than {LEAST_FOR_INTERVAL} {what}: counts only"
+    return replace(interval, estimate=None, lower=None, upper=None, reason=reason)
+
+
+def middle(values: Values) -> Interval:
+    """What stands beside a mean change: median and range below 10 values, the Hodges-Lehmann interval from there on."""
+    if LEAST_FOR_ESTIMATE <= len(values) < LEAST_FOR_INTERVAL:
+        reason = f"fewer than {LEAST_FOR_INTERVAL} people: median and range, no interval"
+        return replace(estimators.median_range(values), reason=reason)
+    return small_n(estimators.hodges_lehmann(values))
+
+
+def mean_row(key: Key, values: Values, *, unit: str, n_missing: int = 0) -> Row:
     """Mean, t interval and standard deviation of one value per person."""
     return row(key, small_n(estimators.mean_t(values)), unit=unit, n_missing=n_missing)
 
 
-def median_row(key: Key, values: Values, *, unit: str, n_missing: int | None = None, what: str = "people") -> Row:
+def median_row(key: Key, values: Values, *, unit: str, n_missing: int = 0, what: str = "people") -> Row:
     """Median with quartiles as lower and upper; quartiles describe, so they need no more than 3 values."""
     found = estimators.median_quartiles(values)
     if found.n < LEAST_FOR_ESTIMATE:
@@ -77,16 +94,20 @@ def median_row(key: Key, values: Values, *, unit: str, n_missing: int | None = N
     return row(key, found, unit=unit, n_missing=n_missing)
 
 
-def share_row(key: Key, k: int, n: int, *, n_missing: int | None = None, what: str = "people") -> Row:
+def share_row(key: Key, k: int, n: int, *, n_missing: int = 0, what: str = "people") -> Row:
     """A share of n in percent with its Wilson interval; fewer than 10 give counts only."""
-    found = estimators.wilson(k, n)
-    if 0 < n < LEAST_FOR_INTERVAL:
-        reason = f"fewer than {LEAST_FOR_INTERVAL} {what}: counts only"
-        found = replace(found, estimate=None, lower=None, upper=None, reason=reason)
-    return row(key, found, unit="%", k=k, n_missing=n_missing)
+    return row(key, counts_only(estimators.wilson(k, n), what), unit="%", k=k, n_missing=n_missing)
 
 
-def described_share_row(key: Key, k: int, n: int, *, reason: str = DESCRIPTION, n_missing: int | None = None) -> Row:
+def exact_share_row(key: Key, k: int, n: int, *, n_missing: int = 0, what: str = "people") -> Row:
+    """The same with the Clopper-Pearson interval, for where coverage has to be guaranteed."""
+    return row(key, counts_only(estimators.clopper_pearson(k, n), what), unit="%", k=k, n_missing=n_missing)
+
+
+SHARES = {"wilson": share_row, "clopper-pearson": exact_share_row}  # by the key of the plan
+
+
+def described_share_row(key: Key, k: int, n: int, *, reason: str = DESCRIPTION, n_missing: int = 0) -> Row:
     """A share in percent where the n is everything there is, so that an interval would answer no question."""
     percent = 100 * k / n if n else None
     found = estimators.Interval(n, percent, None, None, "share", reason=reason if n else "nobody in the denominator")
@@ -101,10 +122,7 @@ def count_row(key: Key, k: int, *, unit: str, n: int | None = None) -> Row:
 
 def rate_row(key: Key, events: int, sessions: int) -> Row:
     """Events per 100 sessions with the exact Poisson interval; fewer than 10 sessions give counts only."""
-    found = estimators.poisson_rate_exact(events, sessions)
-    if 0 < sessions < LEAST_FOR_INTERVAL:
-        reason = f"fewer than {LEAST_FOR_INTERVAL} sessions: counts only"
-        found = replace(found, estimate=None, lower=None, upper=None, reason=reason)
+    found = counts_only(estimators.poisson_rate_exact(events, sessions), "sessions")
     return row(key, found, unit="per 100 sessions", k=events)
 
 

@@ -75,10 +75,11 @@ def adverse_events(cohort: Cohort) -> pd.DataFrame:
 
     On the day of the first dose an event counts unless its instant is before that of the dose.
     """
-    return _since_first_dose(cohort, "adverse event")
+    return since_first_dose(cohort, "adverse event")
 
 
-def _since_first_dose(cohort: Cohort, kind: str) -> pd.DataFrame:
+def since_first_dose(cohort: Cohort, kind: str) -> pd.DataFrame:
+    """Events of a kind, of treated people, that did not begin before the first dose."""
     events = cohort.of(cohort.tables.events, TREATED)
     events = events[events["kind"] == kind]
     first = cohort.populations[TREATED][["subject_id", "first_dose_at", "first_dose_on"]]
@@ -111,7 +112,7 @@ def _serious(cohort: Cohort, events: pd.DataFrame) -> Row:
 
 def _stops(cohort: Cohort) -> Iterator[Row]:
     """People in whom ketamine was stopped, for any reason and for a harm; with none, what none still allows."""
-    stops = _since_first_dose(cohort, "discontinuation")
+    stops = since_first_dose(cohort, "discontinuation")
     for group, own in ((ANY, stops), (FOR_HARM, stops[stops["category"] != ""])):
         key, k, n = _key("stopped", group=group), own["subject_id"].nunique(), cohort.n(TREATED)
         yield share_row(key, k, n) if k else _none_of(key, n)
@@ -246,7 +247,7 @@ def _after_first_dose(cohort: Cohort, observations: pd.DataFrame) -> pd.DataFram
 def _signals(cohort: Cohort) -> Iterator[Row]:
     """People with each kind of harm by where it is recorded: reports, diagnoses, answers. Internal edition only."""
     found = [
-        _since_first_dose(cohort, kind).assign(source=source)[["subject_id", "category", "source"]]
+        since_first_dose(cohort, kind).assign(source=source)[["subject_id", "category", "source"]]
         for kind, source in (("adverse event", REPORTED), ("condition", DIAGNOSED))
     ]
     asked = [(signal, _asked(cohort, signal)) for signal in cohort.protocol.safety.signals]

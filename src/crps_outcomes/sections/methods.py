@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from crps_outcomes.layout import listed, noted, row, text_columns
+from crps_outcomes.layout import noted, row, text_columns
 from crps_outcomes.numbers import count, fixed, plural
 from crps_outcomes.report_model import Section, Table
 from crps_outcomes.wording import at, better, capital, code_words, marked, system_name, thresholds_in_words
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def methods(facts: Facts) -> Section:
-    """Question, definitions, statistics, limits and code lists, read from the study folder."""
+    """Definitions, statistics, limits and code lists, read from the study folder."""
     example = " It is an example, to be replaced by the clinic's own." if facts.protocol.is_example else ""
     return Section(
         id="methods",
@@ -25,52 +25,11 @@ def methods(facts: Facts) -> Section:
         finding="How the numbers were made, and what limits them",
         lede=f"Rules of the protocol {facts.protocol.id}, version {facts.protocol.version}.{example}",
         tables={
-            "question": _question(facts),
             "measures": _measures(facts),
             "watched": _watched(facts),
             "codes": _codes(facts),
         },
         text={"rules": _rules(facts), "statistics": _statistics(facts), "limits": _limits(facts)},
-    )
-
-
-# --- the question ---------------------------------------------------------------------------------------------------
-
-
-def _question(facts: Facts) -> Table:
-    table = Table(
-        title="What is estimated.",
-        encoding="The attributes of an estimand; the strategy for each event after the first dose is stated.",
-        columns=text_columns(("Attribute", 44), ("In this report", 130)),
-        rows=tuple(row(*pair) for pair in _attributes(facts)),
-        style="dense fixed",
-    )
-    return noted(table, facts)
-
-
-def _attributes(facts: Facts) -> tuple[tuple[str, str], ...]:
-    plan, first, last = facts.protocol.outcomes, *facts.protocol.baseline.window_days
-    percents = listed(f"{percent}%" for percent in plan.responder_percents)
-    return (
-        (
-            "Population",
-            "Enrolled people with a CRPS diagnosis on record, at least one completed intramuscular session of racemic "
-            f"ketamine, a {facts.primary.short.lower()} score in days {fixed(first, 0)} to {fixed(last, 0)} before that "
-            "session, and at least one score after it",
-        ),
-        ("Treatment", "The intramuscular sessions as delivered; no comparison group"),
-        (
-            "Variable",
-            f"{facts.primary.title}: change from the start at {at(facts.primary_visit)}; then {at(facts.later_visit)}, and "
-            f"{facts.function.short.lower()} beside both",
-        ),
-        ("Summary", f"Mean change; share improved by {percents} or more with both denominators"),
-        (
-            "Further sessions, change of route, nerve block, other treatment, stopping",
-            "Treatment policy: every score counts, whatever was given before it",
-        ),
-        ("Missing score", "Not imputed. Means: people with a score. Shares: also with missing counted as not improved"),
-        ("Death", "Told among what happened after the first dose"),
     )
 
 
@@ -179,8 +138,14 @@ def _statistics(facts: Facts) -> tuple[str, ...]:
         "Fewer than 10 people: no interval. Fewer than 3: no estimate.",
         "Response: score at least 30% or 50% better than the start; exactly 30% counts.",
         hidden,
-        "No hypothesis is tested and no p-value is computed.",
+        TESTS[facts.protocol.plan.multiplicity],
     )
+
+
+TESTS = {
+    "hierarchical": "No hypothesis is tested and no p-value is computed.",
+    "holm": "Tests: only of the key secondary endpoints, one-sample t tests with p-values adjusted by Holm.",
+}
 
 
 def _limits(facts: Facts) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
 from crps_outcomes.numbers import fixed
 from crps_outcomes.report_model import Cell, Figure, Section, Table
 from crps_outcomes.series import BASELINE, change_at, course_in_words, mean_points, moments, week_of
-from crps_outcomes.wording import at, better, counted, mean_in_cell, thresholds_in_words, why_hidden
+from crps_outcomes.wording import at, better, counted, mean_in_cell, middle_in_cell, thresholds_in_words, why_hidden
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ def _change_row(facts: Facts, visit: str, label: str) -> tuple[Cell, ...]:
         mean_in_cell(mean, decimals),
         _sd(mean, decimals),
         NOT_APPLICABLE if is_start else mean_in_cell(change, decimals, signed=True),
-        NOT_APPLICABLE if is_start else mean_in_cell(middle, decimals, signed=True),
+        NOT_APPLICABLE if is_start else middle_in_cell(middle, decimals),
     )
 
 

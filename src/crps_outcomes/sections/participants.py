@@ -153,7 +153,7 @@ def _after(facts: Facts) -> Table:
     happened, total = [e for e in found if e.group != ANYTHING], [e for e in found if e.group == ANYTHING]
     table = Table(
         title="What happened after the first dose and can change how later scores are read.",
-        encoding="People with each event at any time after the day of the first dose; every score counts all the same.",
+        encoding="People with each event at any time after the day of the first dose.",
         columns=(*text_columns(("Event", 110)), *number_columns(("People", 40))),
         rows=tuple(
             row(AFTER.get(e.group, capital(e.group)), count_and_percent(e)) for e in (*happened, *total) if happened
@@ -161,7 +161,7 @@ def _after(facts: Facts) -> Table:
         empty="Nothing of the kind is on record.",
         style="dense",
     )
-    return noted(table, facts)
+    return noted(table, facts, "What each does to the scores is fixed in the plan: see the planned endpoints.")
 
 
 def _n(facts: Facts, population: str) -> str:

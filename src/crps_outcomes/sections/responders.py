@@ -115,7 +115,7 @@ def _shares(facts: Facts) -> Table:
     names = {OBSERVED: "with a score", MISSING: "missing = not improved"}
     table = Table(
         title="Responders by visit.",
-        encoding="Count of people, share and 95% Wilson interval.",
+        encoding=f"Count of people, share and 95% {facts.protocol.plan.responder_interval.title()} interval.",
         columns=text_columns(
             ("Visit", 22), *((f"≥ {percent}%, {names[population]}", width) for percent, population in pairs)
         ),

@@ -11,6 +11,7 @@ from crps_outcomes.analysis.actions import actions
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
 from crps_outcomes.analysis.dosing import dosing
+from crps_outcomes.analysis.endpoints import endpoints
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities, settle, shown_counts
@@ -20,7 +21,7 @@ from crps_outcomes.analysis.quality import quality
 from crps_outcomes.analysis.responders import OBSERVED, responders
 from crps_outcomes.analysis.safety import safety
 from crps_outcomes.errors import PipelineError
-from crps_outcomes.tables import ESTIMATES, build
+from crps_outcomes.tables import FULL_ESTIMATES, build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, pain, responders, function, safety, completeness, quality)
+SECTIONS = (participants, dosing, endpoints, pain, responders, function, safety, completeness, quality)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[
         PipelineError: two numbers that should agree do not; it names their ids.
     """
     cohort = Cohort(tables, study, as_of)
-    estimates = build(ESTIMATES, (row for section in SECTIONS for row in section(cohort)))
+    estimates = build(FULL_ESTIMATES, (row for section in SECTIONS for row in section(cohort)))
     analysis = Analysis(estimates, flow(cohort, not_enrolled), actions(cohort))
     reconcile(analysis, cohort)
     return analysis

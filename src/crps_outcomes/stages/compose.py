@@ -15,6 +15,7 @@ from crps_outcomes.sections.charts import charts
 from crps_outcomes.sections.completeness import completeness, draft_in_words
 from crps_outcomes.sections.context import context
 from crps_outcomes.sections.dosing import dosing
+from crps_outcomes.sections.endpoints import endpoints
 from crps_outcomes.sections.flow import flow
 from crps_outcomes.sections.function import function
 from crps_outcomes.sections.methods import methods
@@ -42,6 +43,7 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "flow": flow,
     "participants": participants,
     "dosing": dosing,
+    "endpoints": endpoints,
     "pain": pain,
     "responders": responders,
     "function": function,
