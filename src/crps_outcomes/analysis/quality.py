@@ -58,7 +58,7 @@ def _of_one(cohort: Cohort, watched: Watched) -> Iterator[Row]:
 
 def months_of(cohort: Cohort, days: pd.Series) -> tuple[str, ...]:
     """The complete months from the first of the days to the day of the data, at most as many as are charted."""
-    known = days.dropna()
+    known = days[days.notna()]
     if known.empty or cohort.as_of is None:
         return ()
     after = pd.Timestamp(cohort.as_of) + pd.Timedelta(days=1)
@@ -146,8 +146,8 @@ def _as_planned(cohort: Cohort, measure: WatchedId) -> Iterator[Row]:
     held = sessions[day < plan.within_days].groupby("subject_id")["session"].count()
     people = cohort.populations[TREATED][["subject_id", "first_dose_on"]]
     ends = people["first_dose_on"] + pd.Timedelta(days=plan.within_days - 1)
-    hit = (people["subject_id"].map(held).fillna(0) >= plan.sessions).astype("boolean")
-    seen = people.assign(on=ends, is_hit=hit)
+    enough = held.reindex(people["subject_id"], fill_value=0).astype("Int64") >= plan.sessions
+    seen = people.assign(on=ends, is_hit=enough.array)
     yield from _shares(cohort, measure, seen[ends <= pd.Timestamp(cohort.as_of)])
 
 
@@ -170,7 +170,7 @@ def _sessions_per_week(cohort: Cohort, measure: WatchedId) -> Iterator[Row]:
     """Sessions per seven days; the month of the very first session is left out, because it is not whole."""
     began = cohort.sessions["began_on"]
     counts = _by_month(began).value_counts().to_dict()
-    first = "" if began.dropna().empty else f"{began.min():%Y-%m}"
+    first = f"{began.min():%Y-%m}" if began.notna().any() else ""
     for month in months_of(cohort, began):
         if month != first:
             k = int(counts.get(month, 0))
@@ -183,7 +183,7 @@ def _adverse_events(cohort: Cohort, measure: WatchedId) -> Iterator[Row]:
     began = cohort.sessions["began_on"]
     sessions = _by_month(began).value_counts().to_dict()
     onset = adverse_events(cohort)["onset_on"]
-    events = _by_month(onset.dropna()).value_counts().to_dict()
+    events = _by_month(onset).value_counts().to_dict()
     for month in months_of(cohort, began):
         key = _key("month", measure, month)
         yield rate_row(key, int(events.get(month, 0)), int(sessions.get(month, 0))) | {"n_missing": 0}
@@ -237,8 +237,10 @@ def _runs(measure: str, segment: spc.Segment, start: str) -> Iterator[Row]:
 def _rare(cohort: Cohort) -> Iterator[Row]:
     """Sessions held from one serious adverse event to the next, and since the last one."""
     events = adverse_events(cohort)
-    days = events.loc[events["is_serious"].fillna(value=False), "onset_on"].dropna().sort_values()
-    began = cohort.sessions["began_on"].dropna().sort_values()
+    is_serious = events["is_serious"].notna() & events["is_serious"] & events["onset_on"].notna()
+    days = events.loc[is_serious, "onset_on"].sort_values()
+    began = cohort.sessions["began_on"]
+    began = began[began.notna()].sort_values()
     held = [int(n) for n in began.searchsorted(days, side="right")]
     gaps = [two - one for one, two in pairwise(held)]
     labels = [f"{number:03d}" for number in range(2, len(held) + 1)]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from crps_outcomes.analysis.actions import actions
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
 from crps_outcomes.analysis.dosing import dosing
@@ -27,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
+    import pandas as pd
+
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
@@ -35,11 +34,11 @@ SECTIONS = (participants, dosing, endpoints, pain, responders, function, safety,
 
 @dataclass(frozen=True)
 class Analysis:
-    """Every number a report may print (ESTIMATES), the cohort flow (COUNTS), and what to see to, person by person."""
+    """Every number a report may print (ESTIMATES), the cohort flow (COUNTS), and the day the data are as of."""
 
     estimates: pd.DataFrame
     counts: pd.DataFrame
-    actions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    as_of: date | None = None
 
 
 def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[str, int] | None = None) -> Analysis:
@@ -56,7 +55,7 @@ def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[
     """
     cohort = Cohort(tables, study, as_of)
     estimates = build(FULL_ESTIMATES, (row for section in SECTIONS for row in section(cohort)))
-    analysis = Analysis(estimates, flow(cohort, not_enrolled), actions(cohort))
+    analysis = Analysis(estimates, flow(cohort, not_enrolled), as_of)
     reconcile(analysis, cohort)
     return analysis
 

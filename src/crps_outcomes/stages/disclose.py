@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from crps_outcomes.analysis.actions import actions
 from crps_outcomes.analysis.coarse import coarsened, with_fewer_counts
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.flow import REASONS
@@ -56,13 +57,13 @@ def disclose(
     made = EDITIONS[edition](analysis, tables, study)
     if edition != "internal" or code_of is None:
         return made
-    return replace(made, actions=_coded(analysis.actions, code_of))
+    return replace(made, actions=_coded(actions(Cohort(tables, study, analysis.as_of)), code_of))
 
 
-def _coded(actions: pd.DataFrame, code_of: Callable[[str], str]) -> pd.DataFrame:
+def _coded(listed: pd.DataFrame, code_of: Callable[[str], str]) -> pd.DataFrame:
     """The action list with codes in place of what the source calls people."""
-    codes = [code_of(str(subject)) for subject in actions["subject_id"]]
-    return actions.assign(code=codes).drop(columns="subject_id")
+    codes = [code_of(str(subject)) for subject in listed["subject_id"]]
+    return listed.assign(code=codes).drop(columns="subject_id")
 
 
 def internal(analysis: Analysis, tables: Tables, study: Study) -> Releasable:
