@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import re
+import subprocess
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+import page as page_validation
 import pandas as pd
+import pikepdf
 import pytest
 import quality_fixture
 from cohort_tables import DAY_0, cohort, event, reading, the_study, with_pain
 from pydantic import ValidationError
 from report_fixture import tables as all_at_once
+from test_render import Outline
 from test_sections import BANNED, SMALL, lines
 
 from crps_outcomes import figure_kit, pseudonyms, spc
@@ -28,7 +33,7 @@ from crps_outcomes.monitoring import Quality, Rebase
 from crps_outcomes.stages.analyse import analyse
 from crps_outcomes.stages.compose import compose
 from crps_outcomes.stages.disclose import disclose
-from crps_outcomes.stages.render import page_html
+from crps_outcomes.stages.render import page_html, render
 from crps_outcomes.watching import Watch, said, watched
 
 if TYPE_CHECKING:
@@ -470,3 +475,62 @@ def test_the_small_line_has_a_band_only_where_there_are_limits():
 def test_a_chart_of_one_month_has_a_dot_and_no_band():
     one = months(spc.chart((5.0,)), (1,), ("none",), None, "alt")
     assert (one.bands, len(one.dots)) == ((), 1)
+
+
+# --- the PDF ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pdf(tmp_path_factory):
+    path = tmp_path_factory.mktemp("quality") / "report.pdf"
+    path.write_bytes(render(quality_fixture.model(), the_study().root).pdf)
+    return path
+
+
+def pages(path) -> list[str]:
+    said = subprocess.run(["pdftotext", "-layout", path, "-"], capture_output=True, text=True, check=True).stdout
+    return said.rstrip("\f").split("\f")
+
+
+def test_the_pdf_passes_every_rule_of_pdf_ua_1(pdf):
+    checked = page_validation.validate_pdf(str(pdf), profile="ua1")
+    assert checked.is_compliant, checked
+
+
+def test_page_one_holds_every_measure_the_limits_and_the_contents(pdf):
+    first, *others = pages(pdf)
+    shown = (*(f"Figure {number}." for number in range(1, 6)), "Table 2.")
+    assert all(
+        words in first for words in ("Five measures to watch", "In plain words", "cannot tell you", "Action list")
+    )
+    assert all(words in others[0] for words in shown)  # the charts of page 1 and their numbers stand on one page
+    assert len(others) <= 6
+
+
+def test_page_one_holds_its_contents_with_names_and_sentences_a_third_longer():
+    study, model = the_study(), quality_fixture.model()
+    front, *others = model.sections
+    table = front.tables["watch"]
+
+    def longer(text: str) -> str:
+        return f"{text} {text[: len(text) // 3]}"
+
+    rows = tuple(
+        tuple(
+            replace(cell, text=cell.text if cell.is_big else longer(cell.text)) if cell.text else cell for cell in one
+        )
+        for one in table.rows
+    )
+    text = {name: tuple(longer(line) for line in part) for name, part in front.text.items()}
+    made = replace(front, tables={"watch": replace(table, rows=rows)}, text=text)
+    document = pikepdf.open(io.BytesIO(render(replace(model, sections=(made, *others)), study.root).pdf))
+    links = {str(link.Dest) for link in document.pages[0].get("/Annots", ())}
+    assert links == {section.id for section in model.contents}
+
+
+@pytest.mark.parametrize("n", [2, 64])
+def test_every_drawing_has_a_text_alternative_and_every_id_is_unique(n):
+    outline = Outline(page(quality_fixture.model(n)))
+    assert outline.svg_titles
+    assert all(outline.svg_titles)
+    assert len(outline.ids) == len(set(outline.ids))

@@ -82,7 +82,7 @@ def headline(watches: Sequence[Watch]) -> tuple[Run, ...]:
         return (Run("No measure has a complete month yet, so nothing can be said about change."),)
     found, n = signals(charted), len(charted)
     which = f": {_named(found)}" if found else ""
-    verb = "signals" if len(found) == 1 else "signal"
+    verb = "signals" if len(found) <= 1 else "signal"
     rest = "" if len(found) == n else f" {'The others vary' if found else 'They vary'} as chance alone would have them."
     count_of = f"{'None' if not found else len(found)} of {plural(n, 'measure')}"
     return (Run(f"{count_of} {verb} a change", is_strong=True), Run(f"{which}.{rest}"))
@@ -104,7 +104,7 @@ def _watch(facts: Facts) -> Table:
         encoding="The latest complete month with a value, with all complete months as a line. Grey band: expected from month to "
         "month. Coloured dots: months that signal.",
         columns=text_columns(
-            ("Measure", 34), ("Latest month", 31), (span, 41), ("Signal", 20), ("What the rules say", 48)
+            ("Measure", 34), ("Latest month", 28), (span, 41), ("Signal", 18), ("What the rules say", 53)
         ),
         rows=tuple(_row(one) for one in watches),
         empty="The protocol names no measure to watch on page 1 ([[quality.measures]] with front = true).",
@@ -113,9 +113,8 @@ def _watch(facts: Facts) -> Table:
     return noted(
         table,
         facts,
-        "First icon: a line for common cause; H or L for a special cause upwards or downwards, blue improving, orange of "
-        "concern, purple without a good direction. Second icon: P target met every month if nothing changes, F missed every "
-        "month, ? by chance. A bar: no icon.",
+        "First icon: a line for common cause, H or L for a special cause up or down: blue improving, orange of concern, purple "
+        "neutral. Second: P target met every month if nothing changes, F missed, ? by chance. A bar: none.",
         pull_in_words(facts),
     )
 
@@ -227,9 +226,14 @@ def _by_state(facts: Facts) -> list[str]:
         "Changed for the better: ": [one for one in watches if one.state == "improving"],
         "Changed in a way that needs a look: ": [one for one in watches if one.state == "concern"],
         "Changed: ": [one for one in watches if is_signal(one) and one.state in {"neutral", "none"}],
-        "No sign of change: ": [one for one in watches if one.chart and not is_signal(one)],
     }
-    return [f"{words}{listed(one.name for one in own)}." for words, own in groups.items() if own]
+    steady = sum(one.chart is not None and not is_signal(one) for one in watches)
+    rest = (
+        [f"No sign of change in {'the other ' if signals(watches) else ''}{plural(steady, 'measure')}."]
+        if steady
+        else []
+    )
+    return [*(f"{words}{listed(one.name for one in own)}." for words, own in groups.items() if own), *rest]
 
 
 def _to_see_to(facts: Facts) -> str:
