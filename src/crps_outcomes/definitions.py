@@ -7,6 +7,7 @@ closed list, and nothing here reads a file: ``study.py`` does.
 from __future__ import annotations
 
 from itertools import pairwise
+from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -99,6 +100,38 @@ class Threshold(Definition):
     kind: str
     source: str
     state: State
+
+
+class MeasurementError(Definition):
+    """How far the scores of a person who did not change lie apart: a standard error, or what one follows from.
+
+    For a T-score the standard error is that of its table.
+    """
+
+    sd: float | None = Field(default=None, gt=0)  # between people
+    reliability: float | None = Field(default=None, gt=0, lt=1)
+    standard_error: float | None = Field(default=None, gt=0)
+    source: str
+    state: State
+
+    @property
+    def of_one_score(self) -> float:
+        """The standard error of measurement."""
+        if self.standard_error is not None:
+            return self.standard_error
+        return (self.sd or 0.0) * sqrt(1 - (self.reliability or 0.0))
+
+    @property
+    def reliable_change(self) -> float:
+        """The change that 95 of 100 unchanged people stay within: 1.96 root 2 standard errors (Jacobson and Truax 1991)."""
+        return 1.96 * sqrt(2) * self.of_one_score
+
+    @model_validator(mode="after")
+    def _is_one_or_the_other(self) -> Self:
+        from_spread = (self.sd is not None, self.reliability is not None)
+        if from_spread not in {(True, True), (False, False)} or from_spread[0] == (self.standard_error is not None):
+            raise ValueError("error: either standard_error, or sd and reliability together")
+        return self
 
 
 class ObservationValue(Definition):
@@ -227,6 +260,7 @@ class Measure(Definition):
     score: Score = Score()
     signal_above: float | None = None  # a value above it goes to the safety review
     thresholds: tuple[Threshold, ...] = ()
+    error: MeasurementError | None = None  # none: not declared, so no change of one person is called reliable
     citations: tuple[Citation, ...] = ()
     notes: str = ""
 
@@ -610,6 +644,19 @@ class ListedCode(Definition):
     display: str
     state: State
     source: str = ""
+
+
+class ChecklistItem(Definition):
+    """A row of mappings/checklists/*.csv: one item of a reporting checklist in our own short words, and where it is answered.
+
+    ``sections``: ids of sections of a report, parted by blanks; none where only the author can answer.
+    """
+
+    checklist: str = Field(min_length=1)
+    item: str = Field(min_length=1)
+    about: str = Field(min_length=1)
+    sections: str = Field(pattern=r"^([a-z][a-z0-9_]*( [a-z][a-z0-9_]*)*)?$")
+    note: str = ""
 
 
 class ReportDefinition(Definition):

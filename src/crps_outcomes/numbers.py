@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import date
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import date
 
 MINUS = "\N{MINUS SIGN}"
 ALMOST_NOTHING = 1e-9  # what floating point makes of an exact 0 or 100
@@ -34,6 +34,12 @@ def fixed(value: float, decimals: int, *, signed: bool = False) -> str:
 def count(n: int) -> str:
     """A count with a comma at thousands."""
     return f"{n:,}"
+
+
+def in_words(n: int) -> str:
+    """A small count as a word: "five"; from ten on in figures."""
+    names = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return names[n] if n < len(names) else count(n)
 
 
 def plural(n: int, one: str, many: str = "") -> str:
@@ -88,6 +94,11 @@ def month(value: str) -> str:
     """A month such as "2026-06" in words: Jun 2026."""
     year, number = value.split("-")
     return f"{MONTHS[int(number) - 1]} {year}"
+
+
+def day_in_words(text: str) -> str:
+    """The same from 2026-06-12."""
+    return day(date.fromisoformat(text))
 
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -11,11 +11,11 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from crps_outcomes import derive as derivation
-from crps_outcomes import pseudonyms
+from crps_outcomes import plan_history, pseudonyms
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
-from crps_outcomes.provenance import trace
+from crps_outcomes.provenance import trace, with_history
 from crps_outcomes.snapshot import Snapshot, open_snapshot
 from crps_outcomes.stages import analyse, compose, disclose, publish, render
 from crps_outcomes.state import Records, RunRow, Verdicts
@@ -72,14 +72,16 @@ def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
     plan, place = _plan(home, basis), Home.at(home)
     for number in range(plan.partitions):  # nothing to do, unless the study folder was edited while the run went on
         derivation.derive_partition(plan, number, Verdicts(place.state_url))
-    study, tables = plan.study, derivation.gather(plan)
+    study, tables, records = plan.study, derivation.gather(plan), Records(place.state_url)
+    records.see_plan(plan_history.sighting(study.protocol, basis.as_of.isoformat()), study.digest)
     analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=_not_enrolled(plan))
-    code_of = pseudonyms.coder(place)
-    releasable = disclose.disclose(analysis, tables, study, edition.value, code_of)
-    provenance = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of)
+    releasable = disclose.disclose(analysis, tables, study, edition.value, pseudonyms.coder(place))
+    traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of)
+    told = plan_history.told(study.protocol, records.plans())
+    provenance = with_history(traced, told, records.run_before(_run(traced)))
     model = compose.compose(releasable, study, study.reports[name], provenance)
     folder = publish.publish(render.render(model, study.root), model, releasable, provenance, place)
-    Records(place.state_url).add_run(_run(provenance))
+    records.add_run(_run(provenance))
     return folder
 
 

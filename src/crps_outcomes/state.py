@@ -1,7 +1,8 @@
 """State: what is remembered between runs, in one database (SQLite in the home folder, or any SQLAlchemy URL).
 
-It holds verdicts by content hash, snapshots, runs, and where the next pull may go on from. Resources and tables are files; here stand only hashes, counts
-and names. Every object may be used by several threads at once; processes take turns.
+It holds verdicts by content hash, snapshots, runs, the analysis plans they used, and where the next pull may go on from. Resources and tables are
+files; here stand only hashes, counts, names and plans. Every object may be used by several threads at once; processes take turns. A table is created
+where it is missing and never altered, so that a database of an earlier version goes on being used.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    and_,
     create_engine,
     delete,
     func,
     insert,
+    not_,
     select,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
+
+from crps_outcomes.plan_history import UNKNOWN, PlanSeen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,6 +66,15 @@ _RUNS = Table(
     Column("code", String(64)),
     Column("as_of", String),
     Column("status", String),
+)
+_RUN_ORDER = Table("run_order", _METADATA, Column("run_id", String(80), primary_key=True), Column("sequence", Integer))
+_PLANS = Table(
+    "plans",
+    _METADATA,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64)),
+    Column("text", String),
+    Column("seen_on", String),
 )
 _NIGHTS = Table(
     "nights",
@@ -191,12 +206,61 @@ class Records:
         return tuple(SnapshotRow(*row[:-1]) for row in _all(self._engine, _SNAPSHOTS, _SNAPSHOTS.c.sequence))
 
     def add_run(self, run: RunRow) -> None:
-        """Remember a run under its id."""
+        """Remember a run under its id; it becomes the latest."""
         _replace(self._engine, _RUNS, [vars(run)])
+        newest = select(func.coalesce(func.max(_RUN_ORDER.c.sequence), 0) + 1).scalar_subquery()
+        with self._engine.begin() as connection:
+            connection.execute(delete(_RUN_ORDER).where(_RUN_ORDER.c.run_id == run.run_id))
+            connection.execute(insert(_RUN_ORDER).values(run_id=run.run_id, sequence=newest))
 
     def runs(self) -> tuple[RunRow, ...]:
         """All runs, by id."""
         return tuple(RunRow(*row) for row in _all(self._engine, _RUNS, _RUNS.c.run_id))
+
+    def run_before(self, run: RunRow) -> RunRow | None:
+        """The latest final run of the same report and edition that was made of something else.
+
+        A run that is only repeated thus has the same run before it each time. Runs of a database that kept no order count
+        as the earliest, by day.
+        """
+        last = (func.coalesce(_RUN_ORDER.c.sequence, 0).desc(), _RUNS.c.as_of.desc(), _RUNS.c.run_id)
+        same = [_RUNS.c[name] == getattr(run, name) for name in ("snapshot", "study", "code", "as_of")]
+        asked = (
+            select(_RUNS)
+            .outerjoin(_RUN_ORDER, _RUN_ORDER.c.run_id == _RUNS.c.run_id)
+            .where(_RUNS.c.report == run.report, _RUNS.c.edition == run.edition)
+            .where(_RUNS.c.status != "incomplete", not_(and_(*same)))
+            .order_by(*last)
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(asked).one_or_none()
+        return RunRow(*found) if found else None
+
+    def see_plan(self, plan: PlanSeen, study: str) -> None:
+        """Remember that a run used this plan on data; nothing is written while it stays the same.
+
+        Where runs of another study folder came before the first plan that was kept, a plan unknown stands before it.
+        """
+        others = select(func.max(_RUNS.c.as_of)).where(_RUNS.c.study != study)
+        try:
+            with self._engine.begin() as connection:
+                is_first = connection.execute(select(func.count()).select_from(_PLANS)).scalar_one() == 0
+                if is_first and (earlier := connection.execute(others).scalar_one()) is not None:
+                    _add_plan(connection, PlanSeen(UNKNOWN, "", earlier))
+                _add_plan(connection, plan)
+        except IntegrityError:  # another process wrote the same number first; its plan stands before this one now
+            self.see_plan(plan, study)
+
+    def plans(self) -> tuple[PlanSeen, ...]:
+        """The plans that took each other's place, the current one at the end."""
+        return tuple(PlanSeen(*row[1:]) for row in _all(self._engine, _PLANS, _PLANS.c.sequence))
+
+
+def _add_plan(connection: Connection, plan: PlanSeen) -> None:
+    last = connection.execute(select(_PLANS).order_by(_PLANS.c.sequence.desc()).limit(1)).one_or_none()
+    if last is None or last.digest != plan.digest:
+        connection.execute(insert(_PLANS).values(sequence=last.sequence + 1 if last else 1, **vars(plan)))
 
 
 def _put_night(connection: Connection, night: Night) -> None:

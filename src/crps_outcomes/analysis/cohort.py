@@ -12,7 +12,7 @@ import pandas as pd
 from crps_outcomes.estimators import as_floats, as_nullable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import date
 
     from numpy.typing import NDArray
@@ -77,6 +77,16 @@ class Cohort:
     tables: Tables
     study: Study
     as_of: date | None = None  # only the words about visits not yet due need it
+
+    def once(self, make: Callable[[Cohort], pd.DataFrame]) -> pd.DataFrame:
+        """What ``make`` says of this cohort, worked out the first time it is asked for."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
+
+    @cached_property
+    def _made(self) -> dict[Callable[[Cohort], pd.DataFrame], pd.DataFrame]:
+        return {}
 
     @property
     def protocol(self) -> Protocol:

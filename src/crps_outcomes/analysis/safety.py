@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from crps_outcomes import estimators
+from crps_outcomes.analysis.around_sessions import around_sessions
 from crps_outcomes.analysis.cohort import TREATED
 from crps_outcomes.analysis.dosing import NOT_KNOWN
+from crps_outcomes.analysis.harms import absent_harms, by_person_row, harms_by_dose, harms_by_person
 from crps_outcomes.analysis.rows import (
     Key,
     absent_row,
@@ -53,13 +55,16 @@ def safety(cohort: Cohort) -> list[Row]:
     events = adverse_events(cohort)
     return [
         *event_rows(cohort, events),
+        *harms_by_person(cohort, event_groups(events)),
         _serious(cohort, events),
         *_stops(cohort),
         *_watched(cohort),
+        *around_sessions(cohort, events),
         *_liver(cohort),
         *_hys_law(cohort),
         *_signals(cohort),
         *_by_dose(cohort, events),
+        *harms_by_dose(cohort, events),
     ]
 
 
@@ -91,13 +96,17 @@ def since_first_dose(cohort: Cohort, kind: str) -> pd.DataFrame:
 
 def event_rows(cohort: Cohort, events: pd.DataFrame) -> Iterator[Row]:
     """Events per 100 sessions and people with at least one, for every term and for all together."""
-    groups = {ANY: events, ANY_SEVERE: events[events["severity"] == "severe"]}
-    groups |= {str(term): part for term, part in events.groupby("term", sort=True)}
-    for group, own in groups.items():
+    for group, own in event_groups(events).items():
         yield rate_row(_key("per_100_sessions", group=group), len(own), len(cohort.sessions))
         yield share_row(_key("people", group=group), own["subject_id"].nunique(), cohort.n(TREATED))
     serious = events.loc[events["is_serious"].fillna(value=False), "subject_id"]
     yield share_row(_key("people", group=SERIOUS), serious.nunique(), cohort.n(TREATED))
+
+
+def event_groups(events: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """All events, the severe ones, and those of each term."""
+    groups = {ANY: events, ANY_SEVERE: events[events["severity"] == "severe"]}
+    return groups | {str(term): part for term, part in events.groupby("term", sort=True)}
 
 
 def _serious(cohort: Cohort, events: pd.DataFrame) -> Row:
@@ -128,6 +137,7 @@ def _none_of(key: Key, n: int) -> Row:
 
 _BEYOND: Mapping[str, Callable[[pd.DataFrame, float], pd.Series]] = {
     "at_least": lambda during, value: during["highest"] >= value - TOLERANCE,
+    "rise": lambda paired, percent: paired["highest"] >= paired["last"] * (1 + percent / 100) - TOLERANCE,
     "above": lambda during, value: during["highest"] > value + TOLERANCE,
     "below": lambda during, value: during["lowest"] < value - TOLERANCE,
     "at_most": lambda during, value: during["lowest"] <= value + TOLERANCE,
@@ -144,9 +154,10 @@ def _watched(cohort: Cohort) -> Iterator[Row]:
     for measure in plan.watched:
         yield _monitored(cohort, measure, len(paired.get(measure, during[measure])))
     for cut in plan.cuts:
-        yield _cut(cohort, cut, _BEYOND[cut.statistic](during[cut.measure], cut.value))
+        yield from _cut(cohort, cut, during[cut.measure])
     yield _peak_rise(cohort, plan.systolic, paired[plan.systolic])
-    yield _risen(cohort, plan.systolic, paired[plan.systolic])
+    risen = Cut("rise", plan.systolic, plan.systolic_rise_percent)
+    yield from _cut(cohort, risen, paired[plan.systolic])
 
 
 def _paired(cohort: Cohort, measure: str, during: pd.DataFrame) -> pd.DataFrame:
@@ -159,11 +170,14 @@ def _monitored(cohort: Cohort, measure: str, k: int) -> Row:
     return described_share_row(_key("monitored", measure=measure), k, len(cohort.sessions))
 
 
-def _cut(cohort: Cohort, cut: Cut, reached: pd.Series) -> Row:
-    """Sessions beyond a cut, of the sessions with a reading in the window."""
-    n = len(reached)
+def _cut(cohort: Cohort, cut: Cut, during: pd.DataFrame) -> Iterator[Row]:
+    """Sessions beyond a cut, of the sessions with a reading in the window; once more with people as the unit."""
+    reached = _BEYOND[cut.statistic](during, cut.value)
+    n, k = len(reached), int(reached.sum())
     key = _key(cut.statistic, measure=cut.measure, group=f"{cut.value:g}")
-    return share_row(key, int(reached.sum()), n, n_missing=len(cohort.sessions) - n, what="sessions")
+    yield share_row(key, k, n, n_missing=len(cohort.sessions) - n, what="sessions")
+    by_person = replace(key, statistic="session_by_person", group=f"{cut.statistic} {cut.value:g}")
+    yield by_person_row(cohort, by_person, during.assign(is_reached=reached))
 
 
 def _peak_rise(cohort: Cohort, measure: str, paired: pd.DataFrame) -> Row:
@@ -172,13 +186,6 @@ def _peak_rise(cohort: Cohort, measure: str, paired: pd.DataFrame) -> Row:
     found = small_n(found, n=paired["subject_id"].nunique())
     unit = cohort.study.measures[measure].unit_label
     return row(_key("peak_rise", measure=measure), found, unit=unit, n_missing=len(cohort.sessions) - len(paired))
-
-
-def _risen(cohort: Cohort, measure: str, paired: pd.DataFrame) -> Row:
-    """Sessions in which the highest reading lies so many percent above the last one before the dose."""
-    percent = cohort.protocol.safety.systolic_rise_percent
-    risen = paired["highest"] >= paired["last"] * (1 + percent / 100) - TOLERANCE
-    return _cut(cohort, Cut("rise", measure, percent), risen)
 
 
 # --- liver --------------------------------------------------------------------------------------------------------
@@ -261,6 +268,7 @@ def _signals(cohort: Cohort) -> Iterator[Row]:
         for category, part in own.groupby("category", sort=True):
             yield share_row(_signal(str(category), source), part["subject_id"].nunique(), cohort.n(TREATED))
     yield from _answers(cohort, every[every["source"] == ANSWERED], asked)
+    yield from absent_harms(cohort, every["category"])
 
 
 def _signal(category: str, source: str) -> Key:

@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING
 
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.completeness import completeness
+from crps_outcomes.analysis.context import context
+from crps_outcomes.analysis.course import course
 from crps_outcomes.analysis.dosing import dosing
+from crps_outcomes.analysis.durability import durability
 from crps_outcomes.analysis.endpoints import endpoints
+from crps_outcomes.analysis.exposure_response import exposure_response
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities, settle, shown_counts
+from crps_outcomes.analysis.missing import missing
+from crps_outcomes.analysis.natural_course import natural_course
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
+from crps_outcomes.analysis.precision import precision
 from crps_outcomes.analysis.quality import quality
 from crps_outcomes.analysis.responders import OBSERVED, responders
+from crps_outcomes.analysis.response_rules import response_rules
 from crps_outcomes.analysis.safety import safety
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.tables import FULL_ESTIMATES, build
@@ -29,7 +37,25 @@ if TYPE_CHECKING:
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
 
-SECTIONS = (participants, dosing, endpoints, pain, responders, function, safety, completeness, quality)
+SECTIONS = (
+    participants,
+    dosing,
+    endpoints,
+    pain,
+    course,
+    natural_course,
+    responders,
+    response_rules,
+    durability,
+    function,
+    exposure_response,
+    missing,
+    precision,
+    safety,
+    completeness,
+    context,
+    quality,
+)
 
 
 @dataclass(frozen=True)

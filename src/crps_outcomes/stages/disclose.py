@@ -91,7 +91,7 @@ def release(analysis: Analysis, tables: Tables, study: Study) -> Releasable:
         counts=_hidden_counts(analysis.counts, page.hidden),
         people=None, doses=None,
         rejections=_hidden_rejections(rejections, page.hidden),
-        sources=_sources(tables).assign(n=pd.Series(pd.NA, dtype="Int64")),
+        sources=_sources(tables).assign(n=lambda frame: pd.Series(pd.NA, index=frame.index, dtype="Int64")),
         changes=tables.changes.iloc[:0],
         rules=release_rules(threshold),
     )  # fmt: skip

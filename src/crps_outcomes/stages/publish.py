@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\
 
 
 def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance, home: Home) -> Path:
-    """The run folder: report.pdf, report.html, tables/*.csv, estimates.csv and provenance.json.
+    """The run folder: report.pdf, report.html, tables/*.csv, estimates.csv, checklist.csv where there is one, provenance.json.
 
     The same provenance has the same folder. One that holds the same bytes already is kept; the pointer to the current
     run of this report and edition is set either way.
@@ -62,6 +63,8 @@ def contents(
         "provenance.json": (json.dumps(provenance.record, indent=2, sort_keys=True) + "\n").encode(),
     }
     for section in model.sections:
+        if section.id == "checklist" and section.tables:
+            files["checklist.csv"] = csv_of_checklist([*section.tables.values()]).encode()
         for key, table in section.tables.items():
             if table.rows:
                 files[f"tables/{table.number:02d}-{section.id}-{key}.csv"] = csv_of_table(table).encode()
@@ -80,6 +83,11 @@ def current(runs: Path, report: str, edition: str) -> Path | None:
 def csv_of_table(table: Table) -> str:
     """A table of the report as it is printed; every cell is text."""
     return _csv([[column.label for column in table.columns], *([cell.plain for cell in row] for row in table.rows)])
+
+
+def csv_of_checklist(tables: Sequence[Table]) -> str:
+    """All tables of the checklists under one head."""
+    return csv_of_table(replace(tables[0], rows=tuple(line for table in tables for line in table.rows)))
 
 
 def csv_of_frame(frame: pd.DataFrame) -> str:
