@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from crps_outcomes.declaration import Definition, Identifier, State
+from crps_outcomes.monitoring import Quality
 from crps_outcomes.plan import Plan
 
 if TYPE_CHECKING:
@@ -636,6 +637,7 @@ class Protocol(Definition):
     outcomes: OutcomePlan
     plan: Plan = Plan()
     safety: SafetyPlan
+    quality: Quality = Quality()
     disclosure: Disclosure = Disclosure()
 
     @model_validator(mode="after")
