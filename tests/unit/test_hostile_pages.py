@@ -51,7 +51,20 @@ PACKAGE = Path(stage.__file__).parents[1]
 # --- T11: text stays text -------------------------------------------------------------------------------------------
 
 #: Names of our own making, and drawings; everything else that is a string holds words, and a new field is taken for one.
-NO_WORDS = {"id", "svg", "style", "line", "band", "identity", "created", "lang", "text_lang", "report", "section", "form"}
+NO_WORDS = {
+    "id",
+    "svg",
+    "style",
+    "line",
+    "band",
+    "identity",
+    "created",
+    "lang",
+    "text_lang",
+    "report",
+    "section",
+    "form",
+}
 
 
 def dom(text: str) -> Counter[str]:
@@ -89,19 +102,13 @@ def harmless(payload: str) -> str:
 
 
 @cache
-def harmless_dom(edition: str) -> Counter[str]:
-    return dom(page_html(in_every_place(model(64, edition), "x"), TEMPLATES))
+def harmless_dom() -> Counter[str]:
+    return dom(page_html(in_every_place(model(), "x"), TEMPLATES))
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_T11_a_hostile_text_in_every_place_of_a_page_gives_the_elements_of_its_harmless_twin(payload):
-    assert dom(page_html(in_every_place(model(), payload), TEMPLATES)) == harmless_dom("internal")
-
-
-def test_T11_all_hostile_texts_at_once_give_the_elements_of_their_harmless_twin_in_the_release_edition():
-    text = rotating(str)
-    dirty = rewritten(model(64, "release"), lambda old: text() if old else old)
-    assert dom(page_html(dirty, TEMPLATES)) == harmless_dom("release")
+    assert dom(page_html(in_every_place(model(), payload), TEMPLATES)) == harmless_dom()
 
 
 def test_T11_there_are_forty_hostile_texts_and_each_of_them_is_on_the_page():
@@ -174,7 +181,9 @@ def test_T11_a_hostile_label_or_text_alternative_of_a_figure_is_a_text_in_it(pay
             return inline_svg(figure, "key", text)
 
     assert figures.inline_svg is inline_svg
-    dirty, clean = (dom(f"<!DOCTYPE html><title>t</title>{'<p>x</p>' * 9}{drawn(text)}") for text in (payload, harmless(payload)))
+    dirty, clean = (
+        dom(f"<!DOCTYPE html><title>t</title>{'<p>x</p>' * 9}{drawn(text)}") for text in (payload, harmless(payload))
+    )
     assert dirty == clean
 
 
@@ -251,13 +260,18 @@ def html(body: str) -> str:
 def own_python(code: str, task: object = "") -> subprocess.CompletedProcess[bytes]:
     """Run Python on the package under test in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    return subprocess.run([sys.executable, "-c", code], input=json.dumps(task).encode(), capture_output=True, env=environment, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(task).encode(), capture_output=True, env=environment, check=False
+    )
 
 
 def test_T12_a_page_that_tries_every_way_to_fetch_reaches_nobody_and_each_way_stops_the_render():
     with listener() as (address, called):
         pages = {name: html(body.format(f"http://{address}", address)) for name, body in FETCHING.items()}
-        done = own_python(LAID_OUT, {"templates": str(TEMPLATES), "pages": pages | {"ignored": html(IGNORED.format(f"http://{address}"))}})
+        done = own_python(
+            LAID_OUT,
+            {"templates": str(TEMPLATES), "pages": pages | {"ignored": html(IGNORED.format(f"http://{address}"))}},
+        )
     ends = json.loads(done.stdout)
     assert called == []
     assert ends.pop("ignored") == "laid out"
@@ -292,7 +306,7 @@ def test_T12_the_layout_engine_works_in_a_network_of_its_own_where_the_system_al
         pytest.skip("this system does not let a process leave its network; the fetcher and the audit hook remain")
     done = own_python(CHILD.format('os.readlink("/proc/self/ns/net").encode()'), TASK)
     assert done.stdout.startswith(b"net:[")
-    assert done.stdout.decode() != os.readlink("/proc/self/ns/net")
+    assert done.stdout.decode() != str(Path("/proc/self/ns/net").readlink())
     with listener() as (address, called):
         port = address.split(":")[1]
         code = (
@@ -379,7 +393,7 @@ def test_T13_whatever_acts_or_leads_out_of_a_PDF_is_found_and_refused(what, tmp_
 
 def test_T13_a_link_in_a_page_does_not_reach_the_PDF():
     for target in ("https://e.example", "javascript:alert(1)", "file:///etc/passwd", "mailto:a@e.example"):
-        with pytest.raises(PipelineError, match="the PDF holds|templates folder"):
+        with pytest.raises(PipelineError, match=r"the PDF holds|templates folder"):
             stage._lay_out(html(f'<a href="{target}">x</a>'), TEMPLATES, model(), {})
 
 
@@ -399,13 +413,20 @@ def test_T14_no_template_is_made_of_a_text_and_markup_is_made_in_one_reviewed_pl
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = getattr(node, "attr", getattr(node, "id", ""))
-            if isinstance(node, ast.Attribute | ast.Name) and name in {"from_string", "Markup", "Template", "DictLoader"}:
+            if isinstance(node, ast.Attribute | ast.Name) and name in {
+                "from_string",
+                "Markup",
+                "Template",
+                "DictLoader",
+            }:
                 found.add((path.relative_to(PACKAGE).as_posix(), name))
     assert found == {("stages/render.py", "Markup")}
 
 
 def test_T14_no_template_turns_escaping_off_and_drawings_pass_in_the_macros_alone():
-    texts = {path.relative_to(TEMPLATES).as_posix(): path.read_text(encoding="utf-8") for path in TEMPLATES.rglob("*.j2")}
+    texts = {
+        path.relative_to(TEMPLATES).as_posix(): path.read_text(encoding="utf-8") for path in TEMPLATES.rglob("*.j2")
+    }
     off = [name for name, text in texts.items() if re.search(r"\|\s*(safe|forceescape)|autoescape\s+\w|Markup", text)]
     assert off == []
     assert {name for name, text in texts.items() if re.search(r"\|\s*drawing", text)} == {"macros.html.j2"}
@@ -447,7 +468,9 @@ def test_T15_a_page_without_any_one_of_the_parts_it_asks_for_is_not_printed(deni
 
 
 def test_T15_what_a_page_asks_for_are_the_parts_of_the_report():
-    assert {("Cell", "text"), ("Table", "rows"), ("ReportModel", "title"), ("dict", "change"), ("Run", "text")} <= {*ASKED}
+    assert {("Cell", "text"), ("Table", "rows"), ("ReportModel", "title"), ("dict", "change"), ("Run", "text")} <= {
+        *ASKED
+    }
 
 
 # --- T16: no page without end ---------------------------------------------------------------------------------------
@@ -462,12 +485,16 @@ def long_table(rows: int, text: str = "x") -> ReportModel:
 
 def test_T16_a_table_of_20000_rows_is_refused_by_name_before_anything_is_laid_out(monkeypatch):
     monkeypatch.setattr(stage, "_lay_out", lambda *_: pytest.fail("laid out"))
-    with pytest.raises(PipelineError, match="table record of section provenance has 20,000 rows; a report prints at most 2,000"):
+    with pytest.raises(
+        PipelineError, match="table record of section provenance has 20,000 rows; a report prints at most 2,000"
+    ):
         render(long_table(20_000), ROOT)
 
 
 def everything(home: Home) -> dict[str, bytes]:
-    return {path.relative_to(home.root).as_posix(): path.read_bytes() for path in home.root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(home.root).as_posix(): path.read_bytes() for path in home.root.rglob("*") if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("end", ["killed", "out of time", "out of memory"])
@@ -493,11 +520,14 @@ A4 = re.compile(r'<page width="([\d.]+)" height="([\d.]+)">')
 
 
 def small(texts: list[str]) -> ReportModel:
-    """A report of its first and its last section, with these texts in turn in every place."""
+    """A report of its first and its last section, with these texts in turn in every place but for our own numbers and marks."""
     place = iter(range(100_000))
-    own = [section for section in model().sections if section.id in {"summary", "provenance"}]
-    short = replace(model(), sections=tuple(own))
-    return rewritten(short, lambda old: texts[next(place) % len(texts)] if old else old)
+    own = model()
+    first, *_, last = (section for section in own.sections if section.id in {"summary", "provenance"})
+    numbers = {cell.text for table in first.tables.values() for row in table.rows for cell in row if cell.is_big}
+    ours = {*own.status, *numbers, *(run.text for run in first.headline)}
+    short = replace(own, sections=(first, last))
+    return rewritten(short, lambda old: texts[next(place) % len(texts)] if old and old not in ours else old)
 
 
 def paper(own: ReportModel, path: Path) -> str:
@@ -525,16 +555,20 @@ def test_long_texts_without_a_blank_stay_on_the_paper(tmp_path):
     assert outside(paper(small(LONG), tmp_path / "long.pdf")) == []
 
 
-def test_ten_thousand_odd_values_fill_pages_and_break_none(tmp_path):
+@pytest.mark.parametrize("n", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_ten_thousand_odd_values_fill_pages_and_break_none(n, tmp_path):
     odd = ["恶心", "غثيان", "😀", "\u0301\u0302", *PAYLOADS, *LONG]
-    rows = tuple((Cell(printable(f"{odd[number % len(odd)]} {number}")), *(Cell(str(number)),) * 9) for number in range(1000))
+    rows = tuple(
+        (Cell(printable(f"{odd[number % len(odd)]} {number}")), *(Cell(str(number)),) * 9) for number in range(n)
+    )
     table = Table("Terms.", (Column("Term", 60), *(Column("n", 12, is_number=True),) * 9), rows, number=1)
     own = model()
     last = next(section for section in own.sections if section.id == "provenance")
     long = replace(own, sections=(own.sections[0], replace(last, tables={"record": table})))
-    boxes = paper(replace(long, sections=long.sections), tmp_path / "odd.pdf")
+    boxes = paper(long, tmp_path / "odd.pdf")
     assert outside(boxes) == []
-    assert boxes.count("<page ") > 10
+    assert boxes.count("<page ") > n / 50
+    assert f"{n - 1}</word>" in boxes
 
 
 def test_a_letter_that_no_bundled_font_has_is_a_question_mark_on_paper_and_itself_in_the_browser():
@@ -549,7 +583,9 @@ def fuzz(texts: list[str], folder: Path) -> None:
     with listener() as (address, called):
         own = small([printable(text.replace("{0}", f"http://{address}")) for text in texts] + ["x"])
         assert outside(paper(own, folder / "fuzz.pdf")) == []  # finish refuses whatever is active
-        assert dom(page_html(own, TEMPLATES)) == dom(page_html(rewritten(own, lambda old: "x" if old else old), TEMPLATES))
+        assert dom(page_html(own, TEMPLATES)) == dom(
+            page_html(rewritten(own, lambda old: "x" if old else old), TEMPLATES)
+        )
     assert called == []
 
 
@@ -561,14 +597,14 @@ ANYWHERE = [*HealthCheck]
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=ANYWHERE, derandomize=True)
-@given(FUZZED)
+@given(texts=FUZZED)
 def test_any_texts_in_every_place_give_a_valid_PDF_that_asks_for_nothing(texts, tmp_path):
     fuzz(texts, tmp_path)
 
 
 @pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=ANYWHERE)
-@given(FUZZED)
+@given(texts=FUZZED)
 def test_many_more_texts_give_a_valid_PDF_that_asks_for_nothing(texts, tmp_path):
     fuzz(texts, tmp_path)
 

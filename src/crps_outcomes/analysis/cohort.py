@@ -64,6 +64,15 @@ class Visited:
         found = self.columns[column][self.is_observed]
         return found[~np.isnan(found)]
 
+    def who(self, column: str = "value") -> list[str]:
+        """The people behind ``values``, in the same order."""
+        return [str(one) for one in self.subject_id[self.is_observed & ~np.isnan(self.columns[column])]]
+
+    def lacking(self, column: str = "value") -> list[str]:
+        """The people who are due and have no such number."""
+        have = self.is_observed & ~np.isnan(self.columns[column])
+        return [str(one) for one in self.subject_id[~have & (self.state != "not due")]]
+
     def people(self, chosen: NDArray[np.bool_]) -> pd.DataFrame:
         """Value, baseline and change of the people chosen, by subject_id."""
         numbers = {name: as_nullable(numbers[chosen]) for name, numbers in self.columns.items()}

@@ -32,8 +32,8 @@ FORMULA = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uf
 
 
 def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance, home: Home) -> Path:
-    """The run folder: report.pdf, report.html, tables/*.csv, estimates.csv, tables.xlsx with both, checklist.csv where
-    there is one, and provenance.json.
+    """The run folder: report.pdf and .html, tables/*.csv, estimates.csv, tables.xlsx with both, checklist.csv where there
+    is one, and two JSON files.
 
     The same provenance has the same folder. One that holds the same bytes already is kept; the pointer to the current
     run of this report and edition is set either way.
@@ -64,7 +64,10 @@ def contents(
         "report.html": rendered.html.encode(),
         "estimates.csv": csv_of_frame(releasable.estimates).encode(),
         "tables.xlsx": workbook(model, releasable.estimates),
-        "provenance.json": (json.dumps(provenance.record, indent=2, sort_keys=True) + "\n").encode(),
+        "provenance.json": _json(provenance.record),
+        "disclosure.json": _json({
+            "edition": releasable.edition, "threshold": releasable.threshold, "rules": releasable.rules,
+        }),
     }
     for section in model.sections:
         if section.id == "checklist" and section.tables:
@@ -73,6 +76,10 @@ def contents(
             if table.rows:
                 files[f"tables/{table.number:02d}-{section.id}-{key}.csv"] = csv_of_table(table).encode()
     return files
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def current(runs: Path, report: str, edition: str) -> Path | None:
