@@ -22,15 +22,14 @@ import tinyhtml5
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    import pandas as pd
-
 ROLES = ("n", "n_missing", "k")
 NUMBERS = (*ROLES, "estimate", "lower", "upper", "sd")
 _COUNT = r"(?<![\d.,\u2212-])(?:[1-9]|10)"
 SMALL_COUNT = re.compile(
-    rf"{_COUNT} of \d|{_COUNT} \([<>]?\d+(?:\.\d)?%|\b[nk]\s?[=:]\s?(?:[1-9]|10)(?![\d.,])"
+    rf"{_COUNT} of \d|{_COUNT} \([<>]?\d+(?:\.\d)?%(?! CI)|\b[nk]\s?[=:]\s?(?:[1-9]|10)(?![\d.,])"
     rf"|{_COUNT} (?:people|persons?|patients?|sessions?|events?|records?|injections?)\b"
 )
+PAGE_NUMBER = re.compile(r"Page \d+ of \d+")
 MARK = re.compile(r"<\d+|\[c\]")
 #: Lines of one person are drawn in this colour.
 PERSON = "#6f8496"
@@ -75,7 +74,9 @@ def _html(data: bytes) -> Iterator[Line]:
 
 
 def _pdf(data: bytes) -> Iterator[Line]:
-    text = subprocess.run(["pdftotext", "-layout", "-", "-"], input=data, capture_output=True, check=True).stdout.decode()
+    text = subprocess.run(
+        ["pdftotext", "-layout", "-", "-"], input=data, capture_output=True, check=True
+    ).stdout.decode()
     yield from (Line("page", line.strip()) for line in text.splitlines())
     with pikepdf.open(io.BytesIO(data)) as document:
         yield from (Line(f"info {key}", str(value)) for key, value in document.docinfo.items())
@@ -83,7 +84,9 @@ def _pdf(data: bytes) -> Iterator[Line]:
             yield Line("metadata", document.Root.Metadata.read_bytes().decode())
         for item in document.objects:
             if isinstance(item, pikepdf.Dictionary):
-                yield from (Line(f"tag {key}", str(item[key])) for key in ("/Alt", "/ActualText", "/E", "/Title") if key in item)
+                yield from (
+                    Line(f"tag {key}", str(item[key])) for key in ("/Alt", "/ActualText", "/E", "/Title") if key in item
+                )
 
 
 def _csv(data: bytes) -> Iterator[Line]:
@@ -123,7 +126,10 @@ def sheets(data: bytes) -> dict[str, list[list[Any]]]:
     space = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
     with zipfile.ZipFile(io.BytesIO(data)) as file:
         names = [one.get("name") for one in ET.fromstring(file.read("xl/workbook.xml")).iter(f"{space}sheet")]
-        texts = ["".join(run.text or "" for run in one.iter(f"{space}t")) for one in ET.fromstring(file.read("xl/sharedStrings.xml"))]
+        texts = [
+            "".join(run.text or "" for run in one.iter(f"{space}t"))
+            for one in ET.fromstring(file.read("xl/sharedStrings.xml"))
+        ]
         found = {}
         for number, name in enumerate(names, 1):
             rows = ET.fromstring(file.read(f"xl/worksheets/sheet{number}.xml")).iter(f"{space}row")
@@ -157,9 +163,10 @@ def page_rows(data: bytes) -> list[Row]:
         title = re.sub(r"^Table \d+\. ", "", " ".join("".join(table.find("caption").find("b").itertext()).split()))
         for row in table.find("tbody").iter("tr"):
             cells = tuple(" ".join(_seen(cell).split()) for cell in row)
-            unseen = " ".join(" ".join([*one.attrib.values(), one.text or ""]) for one in row.iter() if one is not row)
-            extra = " ".join(row.attrib.values())
-            found.append(Row(title, cells[0], cells[1:], f"{unseen} {extra}", sum(1 for _ in row.iter("svg"))))
+            drawings = [one for one in row.iter() if _is_drawing(one)]
+            unseen = [value for one in row.iter() for value in one.attrib.values()]
+            unseen += [text for one in drawings for text in one.itertext()]
+            found.append(Row(title, cells[0], cells[1:], " ".join(unseen), len(drawings)))
     return found
 
 
@@ -167,8 +174,12 @@ def _seen(cell: Any) -> str:
     """The words of a cell without those of its drawing."""
     own = cell.text or ""
     for child in cell:
-        own += ("" if child.tag == "svg" else f" {_seen(child)}") + (child.tail or "")
+        own += ("" if _is_drawing(child) else f" {_seen(child)}") + (child.tail or "")
     return own
+
+
+def _is_drawing(element: Any) -> bool:
+    return str(element.tag).rpartition("}")[2] == "svg"
 
 
 def _tree(data: bytes) -> Any:
@@ -222,12 +233,18 @@ def _in_rows(shown: Iterable[Row], truth: Iterable[Row], threshold: int) -> Iter
         for place, cell in enumerate(row.cells):
             if own is None or not MARK.fullmatch(cell) or place >= len(own.cells):
                 continue
-            secrets = {n for n in re.findall(r"(?<![\d.,])\d+(?![\d.,])", own.cells[place]) if 1 <= int(n) < threshold}
-            told = re.findall(r"(?<![\d.,<])\d+(?![\d.,%])", " ".join([*row.cells, row.unseen]))
+            secrets = {n for n in _whole(own.cells[place]) if 1 <= int(n) < threshold}
+            other = [one for one, same in zip(row.cells, own.cells, strict=False) if one != same]
+            told = Counter(_whole(" ".join([*other, row.unseen]))) - Counter(_whole(own.unseen))
             if secrets & {*told}:
                 yield f"page: {row.table} {row.head}: a count of its hidden cell"
             if row.drawings and row.cells.count(cell) == len(row.cells):
                 yield f"page: {row.table} {row.head}: a drawing in a hidden row"
+
+
+def _whole(text: str) -> list[str]:
+    """The whole numbers of a text that are no part of a longer one, of a mark, or of a name."""
+    return re.findall(r"(?<![\w.,<#-])\d+(?![\w.,%])", text)
 
 
 def _in_tables(files: Mapping[str, bytes]) -> Iterator[str]:
@@ -237,7 +254,9 @@ def _in_tables(files: Mapping[str, bytes]) -> Iterator[str]:
     for name, data in files.items():
         if name.startswith("tables/"):
             rows = [*csv.reader(io.StringIO(data.decode(), newline=""))][1:]
-            yield from (f"{name}: a cell the page does not have" for row in rows for cell in row if _bare(cell) not in printed)
+            yield from (
+                f"{name}: a cell the page does not have" for row in rows for cell in row if _bare(cell) not in printed
+            )
     for name, rows in sheets(files["tables.xlsx"]).items():
         if name != "estimates":
             cells = (str(cell) for row in rows[1:] for cell in row)
@@ -252,7 +271,7 @@ def _bare(text: str) -> str:
 def _in_sentences(found: Iterable[Line], allowed: str) -> Iterator[str]:
     known = {match[0] for match in SMALL_COUNT.finditer(allowed)}
     for place, text in found:
-        for match in SMALL_COUNT.finditer(text.replace("\u00a0", " ")):
+        for match in SMALL_COUNT.finditer(PAGE_NUMBER.sub("", text.replace("\u00a0", " "))):
             if match[0] not in known:
                 yield f"{place}: {match[0]}"
 
@@ -268,9 +287,8 @@ def _in_json(files: Mapping[str, bytes], threshold: int) -> Iterator[str]:
 def _in_names(files: Mapping[str, bytes]) -> Iterator[str]:
     """Names have a number only to put tables in order."""
     for name in files:
-        if re.search(r"\d", re.sub(r"^tables/\d\d-", "", name)) and not name.endswith(".csv"):
-            yield f"name of a file: {name}"
-        elif re.search(r"-\d+\b", re.sub(r"^tables/\d\d-", "", name)):
+        own = re.sub(r"^tables/\d\d-", "", name)
+        if re.search(r"-\d+\b" if name.endswith(".csv") else r"\d", own):
             yield f"name of a file: {name}"
 
 
@@ -278,8 +296,3 @@ def _persons(data: bytes) -> Iterator[str]:
     lines_of_people = sum(PERSON in one.attrib.values() for one in _tree(data).iter())
     if lines_of_people:
         yield f"page: {lines_of_people} lines of one person each"
-
-
-def counts_of(frame: pd.DataFrame) -> set[int]:
-    """Every count a frame of estimates has."""
-    return {int(value) for name in ROLES for value in frame[name].dropna()}
