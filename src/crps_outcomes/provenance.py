@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from crps_outcomes.language import PLAIN, Form
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
@@ -42,6 +44,8 @@ class Provenance:
     compared_with: str = ""  # digest of the snapshot that the changes are told against
     compared_with_on: str = ""  # the day it was pulled
     holes: tuple[str, ...] = ()  # of a draft: what is missing
+    form: Form = PLAIN  # paper, language, and whether the data are attached
+    valid_until: str = ""  # the last day the report may be read as the present state
 
     @property
     def record(self) -> dict[str, Any]:
