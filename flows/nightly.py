@@ -50,6 +50,6 @@ def nightly_outcomes(params: NightlyParams) -> list[str]:
     parts = derive.map(home, basis, list(range(pipeline.partitions(home, basis))))
     parts.result()
     progress.current()("Making the report")
-    folders = [str(report(home, basis, name, params.edition)) for name in params.reports]
+    folders = [str(report(home, basis, name, params.edition, params.form)) for name in params.reports]
     pipeline.refuse_draft(home, basis, folders)
     return folders

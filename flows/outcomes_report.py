@@ -31,4 +31,4 @@ def outcomes_report(params: ReportParams) -> list[str]:
     parts = derive.map(home, basis, list(range(pipeline.partitions(home, basis))))
     parts.result()
     progress.current()("Making the report")
-    return [str(report(home, basis, name, params.edition)) for name in params.reports]
+    return [str(report(home, basis, name, params.edition, params.form)) for name in params.reports]

@@ -80,6 +80,14 @@ MethodOption = Annotated[
 WholeOption = Annotated[
     bool, typer.Option("--whole", help="Ask for everything, not only for what changed since the last pull.")
 ]
+LangOption = Annotated[
+    str | None, typer.Option("--lang", help="en-GB, en-US or de, for dates and labels. Without it: the protocol's.")
+]
+PaperOption = Annotated[str | None, typer.Option("--paper", help="A4 or Letter. Without it: the protocol's.")]
+ArchiveOption = Annotated[
+    bool | None,
+    typer.Option("--archive/--no-archive", help="Also a PDF/A-3 with the data in it. Without it: as the protocol says."),
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show the scheduler's own log.")]
 PatientsOption = Annotated[int, typer.Option("--patients", min=1, help="How many people.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same people.")]
@@ -178,7 +186,10 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     accept_token_host: TokenHostOption = None,
     method: MethodOption = Method.search,
     patients: PatientListOption = None,
+    lang: LangOption = None,
+    paper: PaperOption = None,
     *,
+    archive: ArchiveOption = None,
     whole: WholeOption = False,
     draft: Annotated[
         bool,
@@ -195,7 +206,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     wanted = {"source": _where(source), "reports": report or ["evidence"], "as_of": as_of, "edition": edition}
     home = home_at(out)
     folders = {"study": str(study.resolve()) if study else None, "home": str(home.root)}
-    params = parse(NightlyParams, {**wanted, **folders, "method": method, "whole": whole, "draft": draft})
+    form = {"lang": lang, "paper": paper, "archive": archive}
+    params = parse(NightlyParams, {**wanted, **folders, **form, "method": method, "whole": whole, "draft": draft})
     selector = load(settings.study(params)).protocol.enrolment.selector
     _offer(token_file, accept_token_host, patients)
     list_for(selector, settings.patients(os.environ))

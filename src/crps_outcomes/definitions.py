@@ -6,13 +6,14 @@ closed list, and nothing here reads a file: ``study.py`` does.
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from crps_outcomes.declaration import Definition, Identifier, State
-from crps_outcomes.language import Language  # noqa: TC001 - pydantic reads the annotations at run time
+from crps_outcomes.language import Language, Paper  # noqa: TC001 - pydantic reads the annotations at run time
 from crps_outcomes.plan import Plan
 
 if TYPE_CHECKING:
@@ -560,6 +561,25 @@ class Disclosure(Definition):
     threshold: int = Field(default=11, ge=2)
 
 
+class FormPlan(Definition):
+    """How reports come out, where a run does not ask otherwise: language, paper, and whether an archive copy is made."""
+
+    lang: Language = "en-GB"
+    paper: Paper = "A4"
+    archive: bool = False
+
+
+class LibraryPlan(Definition):
+    """For how many days after the day it speaks of a report may be read as the present state."""
+
+    valid_days: int = Field(default=35, ge=1)
+    release_valid_days: int = Field(default=100, ge=1)
+
+    def valid_until(self, as_of: date, edition: str) -> date:
+        """The last of these days."""
+        return as_of + timedelta(days=self.release_valid_days if edition == "release" else self.valid_days)
+
+
 class Protocol(Definition):
     """The treatment protocol and the analysis plan of one site (mappings/protocol.toml)."""
 
@@ -581,6 +601,8 @@ class Protocol(Definition):
     plan: Plan = Plan()
     safety: SafetyPlan
     disclosure: Disclosure = Disclosure()
+    form: FormPlan = FormPlan()
+    library: LibraryPlan = LibraryPlan()
 
     @model_validator(mode="after")
     def _visits_fit(self) -> Self:

@@ -14,6 +14,7 @@ from crps_outcomes import derive as derivation
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
+from crps_outcomes.language import Form
 from crps_outcomes.provenance import trace
 from crps_outcomes.snapshot import Snapshot, open_snapshot
 from crps_outcomes.stages import analyse, compose, disclose, publish, render
@@ -21,7 +22,7 @@ from crps_outcomes.state import Records, RunRow, Verdicts
 from crps_outcomes.study import load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from crps_outcomes.params import Edition
@@ -66,17 +67,22 @@ def derive(home: Path, basis: Basis, number: int) -> int:
 
 
 @bounded("report")
-def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
-    """Analyse, disclose, compose, render and publish one report; its folder."""
+def report(
+    home: Path, basis: Basis, name: str, edition: Edition, wish: Mapping[str, str | bool] | None = None
+) -> Path:
+    """Analyse, disclose, compose, render and publish one report; its folder. ``wish``: what its form should be."""
     plan, place = _plan(home, basis), Home.at(home)
     for number in range(plan.partitions):  # nothing to do, unless the study folder was edited while the run went on
         derivation.derive_partition(plan, number, Verdicts(place.state_url))
     study, tables = plan.study, derivation.gather(plan)
     analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=_not_enrolled(plan))
     releasable = disclose.disclose(analysis, tables, study, edition.value)
-    provenance = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of)
+    form = Form(**{**study.protocol.form.model_dump(), **(wish or {})})
+    provenance = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of, form)
     model = compose.compose(releasable, study, study.reports[name], provenance)
-    folder = publish.publish(render.render(model, study.root), model, releasable, provenance, place)
+    attached = publish.attached(releasable, provenance) if form.archive else {}
+    rendered = render.render(model, study.root, attached=attached)
+    folder = publish.publish(rendered, model, releasable, provenance, place)
     Records(place.state_url).add_run(_run(provenance))
     return folder
 

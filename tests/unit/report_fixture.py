@@ -76,6 +76,7 @@ def provenance(edition: str = "internal") -> Provenance:
         data_status="complete", source_kind="rest", selector="group: im-ketamine-crps",
         software={"python": "3.11", "weasyprint": "70.0"}, is_synthetic=True, compared_with="2" * 64,
         compared_with_on="2026-06-11",
+        valid_until="2026-07-17",
     )  # fmt: skip
 
 

@@ -58,14 +58,23 @@ def contents(
     files = {
         "report.pdf": rendered.pdf,
         "report.html": rendered.html.encode(),
-        "estimates.csv": csv_of_frame(releasable.estimates).encode(),
-        "provenance.json": (json.dumps(provenance.record, indent=2, sort_keys=True) + "\n").encode(),
+        **{name: text.encode() for name, text in attached(releasable, provenance).items()},
     }
+    if rendered.archive:
+        files["report-archive.pdf"] = rendered.archive
     for section in model.sections:
         for key, table in section.tables.items():
             if table.rows:
                 files[f"tables/{table.number:02d}-{section.id}-{key}.csv"] = csv_of_table(table).encode()
     return files
+
+
+def attached(releasable: Releasable, provenance: Provenance) -> dict[str, str]:
+    """The data of a run as texts by file name: what an archive copy of the PDF carries too."""
+    return {
+        "estimates.csv": csv_of_frame(releasable.estimates),
+        "provenance.json": json.dumps(provenance.record, indent=2, sort_keys=True) + "\n",
+    }
 
 
 def current(runs: Path, report: str, edition: str) -> Path | None:
