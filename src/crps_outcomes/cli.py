@@ -1,5 +1,5 @@
 """The command line: ``crps-outcomes demo | synthesize | check | doctor | run | pull | snapshot |
-measures | measure | codes | faults``.
+measures | measure | codes | faults | status | withdraw``.
 
 Messages and progress go to stderr; stdout ends with the folder of the run. The clock and the environment are read here
 and in ``flows/`` only.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from crps_outcomes import codes, faults, measures, orchestration, progress, settings, snapshots
+from crps_outcomes import codes, faults, measures, orchestration, progress, settings, shelves, snapshots
 from crps_outcomes.console import CODES, OutOption, StudyOption, home_at, stops
 from crps_outcomes.deployments import read as read_deployments
 from crps_outcomes.doctor import examine
@@ -48,6 +48,8 @@ app.add_typer(snapshots.app, name="snapshot")
 app.add_typer(codes.app, name="codes")
 app.add_typer(measures.app, name="measure")
 app.command("measures", epilog=CODES)(measures.measures)
+app.command("status", epilog=shelves.STATUS_CODES)(shelves.status)
+app.command("withdraw", epilog=CODES)(shelves.withdraw)
 
 ReportOption = Annotated[
     list[str] | None, typer.Option("--report", help="Report to make; may be repeated. Without it: evidence.")

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from crps_outcomes import derive as derivation
+from crps_outcomes import library
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
@@ -18,11 +20,12 @@ from crps_outcomes.language import Form
 from crps_outcomes.provenance import trace
 from crps_outcomes.snapshot import Snapshot, open_snapshot
 from crps_outcomes.stages import analyse, compose, disclose, publish, render
-from crps_outcomes.state import Records, RunRow, Verdicts
+from crps_outcomes.state import Records, RunRow, Shelf, Verdicts
 from crps_outcomes.study import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from crps_outcomes.params import Edition
@@ -82,9 +85,19 @@ def report(
     model = compose.compose(releasable, study, study.reports[name], provenance)
     attached = publish.attached(releasable, provenance) if form.archive else {}
     rendered = render.render(model, study.root, attached=attached)
-    folder = publish.publish(rendered, model, releasable, provenance, place)
+    shelf = Shelf(place.state_url)
+    is_withdrawn = provenance.run_id in shelf.withdrawals()
+    folder = publish.publish(rendered, model, releasable, provenance, place, is_withdrawn=is_withdrawn)
     Records(place.state_url).add_run(_run(provenance))
+    shelf.put(provenance.run_id)
     return folder
+
+
+@bounded("library")
+def shelve(home: Path, study: Path, now: datetime) -> Path:
+    """Write the run libraries anew, as of an instant; the page that lists every run."""
+    found = load(study)
+    return library.publish(Home.at(home), found, now.astimezone(ZoneInfo(found.protocol.timezone)).date())
 
 
 @bounded("report")

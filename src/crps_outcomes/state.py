@@ -75,6 +75,14 @@ _WATERMARKS = Table(
     Column("resource_type", String(64), primary_key=True),
     Column("changed_from", String),
 )
+_PUBLICATIONS = Table("publications", _METADATA, Column("run_id", String(80), primary_key=True), Column("sequence", Integer))
+_WITHDRAWALS = Table(
+    "withdrawals",
+    _METADATA,
+    Column("run_id", String(80), primary_key=True),
+    Column("withdrawn_on", String),
+    Column("reason", String),
+)
 _AT_ONCE = 500  # SQLite allows 999 variables in one statement in its older builds
 _PATIENCE_SECONDS = 60
 
@@ -197,6 +205,41 @@ class Records:
     def runs(self) -> tuple[RunRow, ...]:
         """All runs, by id."""
         return tuple(RunRow(*row) for row in _all(self._engine, _RUNS, _RUNS.c.run_id))
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """That a run is not to be used any more, since when and why."""
+
+    run_id: str
+    withdrawn_on: str
+    reason: str
+
+
+class Shelf:
+    """In which order runs were published, and which were withdrawn."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+
+    def put(self, run_id: str) -> None:
+        """Remember a run as the one published last, also when it was published before."""
+        newest = select(func.coalesce(func.max(_PUBLICATIONS.c.sequence), 0) + 1).scalar_subquery()
+        with self._engine.begin() as connection:
+            connection.execute(delete(_PUBLICATIONS).where(_PUBLICATIONS.c.run_id == run_id))
+            connection.execute(insert(_PUBLICATIONS).values(run_id=run_id, sequence=newest))
+
+    def order(self) -> dict[str, int]:
+        """Each run's place in the order of publication."""
+        return {row[0]: row[1] for row in _all(self._engine, _PUBLICATIONS, _PUBLICATIONS.c.sequence)}
+
+    def withdraw(self, run_id: str, on: str, reason: str) -> None:
+        """Remember that a run was withdrawn."""
+        _replace(self._engine, _WITHDRAWALS, [{"run_id": run_id, "withdrawn_on": on, "reason": reason}])
+
+    def withdrawals(self) -> dict[str, Withdrawal]:
+        """Every withdrawal by its run."""
+        return {row[0]: Withdrawal(*row) for row in _all(self._engine, _WITHDRAWALS, _WITHDRAWALS.c.run_id)}
 
 
 def _put_night(connection: Connection, night: Night) -> None:

@@ -12,7 +12,7 @@ from crps_outcomes.facts import Facts
 from crps_outcomes.language import ENGLISH
 from crps_outcomes.numbers import keep_together
 from crps_outcomes.report_model import Figure, Flow, ReportModel, Section
-from crps_outcomes.sections.completeness import completeness, draft_in_words
+from crps_outcomes.sections.completeness import completeness, draft_in_words, pull_in_words
 from crps_outcomes.sections.context import context
 from crps_outcomes.sections.dosing import dosing
 from crps_outcomes.sections.endpoints import endpoints
@@ -73,6 +73,7 @@ def compose(releasable: Releasable, study: Study, report: ReportDefinition, prov
         created=provenance.as_of.isoformat(),
         identity=provenance.identity,
         sections=sections,
+        pulled=pull_in_words(facts),
         form=provenance.form,
         text_lang=facts.lang if facts.lang in report.languages else ENGLISH,
     )

@@ -28,8 +28,16 @@ if TYPE_CHECKING:
 FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 
 
-def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance, home: Home) -> Path:
-    """The run folder: report.pdf, report.html, tables/*.csv, estimates.csv and provenance.json.
+def publish(  # noqa: PLR0913 - the parts of a run, where it goes, and whether it counts
+    rendered: Rendered,
+    model: ReportModel,
+    releasable: Releasable,
+    provenance: Provenance,
+    home: Home,
+    *,
+    is_withdrawn: bool = False,
+) -> Path:
+    """The run folder: report.pdf, report.html, tables/*.csv, estimates.csv, provenance.json, about.json.
 
     The same provenance has the same folder. One that holds the same bytes already is kept; the pointer to the current
     run of this report and edition is set either way.
@@ -46,8 +54,8 @@ def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, prov
             )
     else:
         _appear(files, final)
-    if not provenance.is_draft:  # a draft is nobody's current report
-        _point(home.runs, model.report, provenance.edition, final.name)
+    if not provenance.is_draft and not is_withdrawn:  # neither is anybody's current report
+        point_to(home.runs, model.report, provenance.edition, final.name)
     return final
 
 
@@ -60,6 +68,8 @@ def contents(
         "report.html": rendered.html.encode(),
         **{name: text.encode() for name, text in attached(releasable, provenance).items()},
     }
+    about = {"title": model.title, "kind": model.kind, "pulled": model.pulled, "draft": model.draft}
+    files["about.json"] = (json.dumps(about, indent=2, sort_keys=True) + "\n").encode()
     if rendered.archive:
         files["report-archive.pdf"] = rendered.archive
     for section in model.sections:
@@ -129,8 +139,13 @@ def _appear(files: Mapping[str, bytes], final: Path) -> None:
     sync_folder(final.parent)
 
 
-def _point(runs: Path, report: str, edition: str, run_id: str) -> None:
+def point_to(runs: Path, report: str, edition: str, run_id: str | None) -> None:
+    """Make a run the current one of its report and edition, or none."""
     pointer = runs / _pointer_name(report, edition)
+    if run_id is None:
+        pointer.unlink(missing_ok=True)
+        sync_folder(runs)
+        return
     fresh = runs / f".{pointer.name}.new"
     fresh.unlink(missing_ok=True)
     write_private(fresh, f"{run_id}\n".encode())

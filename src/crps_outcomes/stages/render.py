@@ -17,6 +17,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -125,6 +126,7 @@ def style(templates: Path) -> str:
     return f"{printed}\n@media screen {{\n{screen}}}\n"
 
 
+@cache
 def _font_url(file: Path) -> str:
     """The unmodified font in the compressed container browsers read."""
     font = TTFont(file, recalcTimestamp=False)
