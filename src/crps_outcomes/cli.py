@@ -127,7 +127,7 @@ def demo(
             wanted = {"source": address, "edition": edition, "home": str(home.root), "as_of": cohort.ends_on}
             runs = _report(parse(NightlyParams, wanted), ready)
     typer.echo(f"{patients} synthetic patients, from nothing to report in {time.monotonic() - started:.0f} s")
-    _show(runs)
+    _show(runs, load(locate()))
 
 
 @app.command(epilog=CODES)
@@ -215,7 +215,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     list_for(selector, settings.patients(os.environ))
     with _prefect(home, is_verbose=verbose) as ready, progress.shown():
         runs = _report(params, ready)
-    _show(runs)
+    _show(runs, load(settings.study(params)))
 
 
 @app.command(epilog=CODES)
@@ -303,8 +303,12 @@ def _tables(study: Study) -> str:
     return ", ".join(f"{name}{'' if name in study.tables else ' (not supplied)'}" for name in wanted) or "none wanted"
 
 
-def _show(runs: Sequence[Path]) -> None:
+def _show(runs: Sequence[Path], study: Study) -> None:
+    from crps_outcomes.pipeline import release_in_words  # noqa: PLC0415 - what the other commands leave to the flow
+
     for run_folder in runs:
+        if words := release_in_words(run_folder, study):
+            typer.echo(words)
         for name in ("report.pdf", "report.html"):
             typer.echo(f"{name}: {run_folder / name}")
     for run_folder in runs:

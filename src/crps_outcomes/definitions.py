@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from itertools import pairwise
+from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from crps_outcomes.declaration import Definition, Identifier, State
 from crps_outcomes.language import Language, Paper  # noqa: TC001 - pydantic reads the annotations at run time
@@ -100,6 +101,38 @@ class Threshold(Definition):
     kind: str
     source: str
     state: State
+
+
+class MeasurementError(Definition):
+    """How far the scores of a person who did not change lie apart: a standard error, or what one follows from.
+
+    For a T-score the standard error is that of its table.
+    """
+
+    sd: float | None = Field(default=None, gt=0)  # between people
+    reliability: float | None = Field(default=None, gt=0, lt=1)
+    standard_error: float | None = Field(default=None, gt=0)
+    source: str
+    state: State
+
+    @property
+    def of_one_score(self) -> float:
+        """The standard error of measurement."""
+        if self.standard_error is not None:
+            return self.standard_error
+        return (self.sd or 0.0) * sqrt(1 - (self.reliability or 0.0))
+
+    @property
+    def reliable_change(self) -> float:
+        """The change that 95 of 100 unchanged people stay within: 1.96 root 2 standard errors (Jacobson and Truax 1991)."""
+        return 1.96 * sqrt(2) * self.of_one_score
+
+    @model_validator(mode="after")
+    def _is_one_or_the_other(self) -> Self:
+        from_spread = (self.sd is not None, self.reliability is not None)
+        if from_spread not in {(True, True), (False, False)} or from_spread[0] == (self.standard_error is not None):
+            raise ValueError("error: either standard_error, or sd and reliability together")
+        return self
 
 
 class ObservationValue(Definition):
@@ -228,6 +261,7 @@ class Measure(Definition):
     score: Score = Score()
     signal_above: float | None = None  # a value above it goes to the safety review
     thresholds: tuple[Threshold, ...] = ()
+    error: MeasurementError | None = None  # none: not declared, so no change of one person is called reliable
     citations: tuple[Citation, ...] = ()
     notes: str = ""
 
@@ -555,10 +589,32 @@ class SafetyPlan(Definition):
         return self
 
 
+def _in_every_year(text: str) -> str:
+    date.fromisoformat(f"2001-{text}")  # 2001 had no 29 February
+    return text
+
+
+#: A day of every year, as month and day: "07-01".
+MonthDay = Annotated[str, Field(pattern=r"^\d{2}-\d{2}$"), AfterValidator(_in_every_year)]
+
+
 class Disclosure(Definition):
-    """The release edition's small-cell rule."""
+    """The release edition's small-cell rule, and when it may be renewed."""
 
     threshold: int = Field(default=11, ge=2)
+    release_days: tuple[MonthDay, ...] = ()  # a release edition is renewed from these days on; none: at any time
+
+    def last_day(self, day: date) -> date | None:
+        """The newest declared day up to a day; None where none is declared."""
+        years = (day.year, day.year - 1)
+        days = (date.fromisoformat(f"{year}-{one}") for year in years for one in self.release_days)
+        return max((one for one in days if one <= day), default=None)
+
+    def next_day(self, day: date) -> date | None:
+        """The first declared day after a day; None where none is declared."""
+        years = (day.year, day.year + 1)
+        days = (date.fromisoformat(f"{year}-{one}") for year in years for one in self.release_days)
+        return min((one for one in days if one > day), default=None)
 
 
 class FormPlan(Definition):
@@ -573,11 +629,6 @@ class LibraryPlan(Definition):
     """For how many days after the day it speaks of a report may be read as the present state."""
 
     valid_days: int = Field(default=35, ge=1)
-    release_valid_days: int = Field(default=100, ge=1)
-
-    def valid_until(self, as_of: date, edition: str) -> date:
-        """The last of these days."""
-        return as_of + timedelta(days=self.release_valid_days if edition == "release" else self.valid_days)
 
 
 class Protocol(Definition):
@@ -603,6 +654,11 @@ class Protocol(Definition):
     disclosure: Disclosure = Disclosure()
     form: FormPlan = FormPlan()
     library: LibraryPlan = LibraryPlan()
+
+    def valid_until(self, as_of: date, edition: str) -> date:
+        """The last day a report may be read as the present state: a release stands until the next declared day, if any."""
+        next_release = self.disclosure.next_day(as_of) if edition == "release" else None
+        return next_release or as_of + timedelta(days=self.library.valid_days)
 
     @model_validator(mode="after")
     def _visits_fit(self) -> Self:
@@ -631,6 +687,19 @@ class ListedCode(Definition):
     display: str
     state: State
     source: str = ""
+
+
+class ChecklistItem(Definition):
+    """A row of mappings/checklists/*.csv: one item of a reporting checklist in our own short words, and where it is answered.
+
+    ``sections``: ids of sections of a report, parted by blanks; none where only the author can answer.
+    """
+
+    checklist: str = Field(min_length=1)
+    item: str = Field(min_length=1)
+    about: str = Field(min_length=1)
+    sections: str = Field(pattern=r"^([a-z][a-z0-9_]*( [a-z][a-z0-9_]*)*)?$")
+    note: str = ""
 
 
 class ReportDefinition(Definition):

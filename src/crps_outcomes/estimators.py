@@ -78,8 +78,8 @@ def is_responder(baseline: pd.Series, value: pd.Series, percent: float, directio
 # --- numbers ------------------------------------------------------------------------------------------------------
 
 
-def mean_t(values: Values) -> Interval:
-    """The mean with its t interval."""
+def mean_t(values: Values, alpha: float = 0.05) -> Interval:
+    """The mean with its t interval, which misses ``alpha`` of the time."""
     method = "mean, t interval"
     n = len(values)
     if n == 0:
@@ -90,7 +90,7 @@ def mean_t(values: Values) -> Interval:
     sd = float(np.std(values, ddof=1))
     if is_constant(values):
         return Interval(n, mean, None, None, method, sd=0.0, reason="all values are equal: no interval")
-    lower, upper = stats.t.interval(0.95, n - 1, loc=mean, scale=sd / n**0.5)
+    lower, upper = stats.t.interval(1 - alpha, n - 1, loc=mean, scale=sd / n**0.5)
     return Interval(n, mean, float(lower), float(upper), method, sd=sd)
 
 
@@ -229,12 +229,6 @@ def spread(values: Values) -> Interval:
     return Interval(n, sd, lower, upper, method)
 
 
-def reliable_change(sd: float, reliability: float) -> float:
-    """The change of one person that measurement error alone exceeds 5 times in 100: 1.96 √2 SEM (Jacobson and Truax 1991)."""
-    standard_error = sd * float(1 - reliability) ** 0.5
-    return float(stats.norm.ppf(0.975) * 2**0.5 * standard_error)
-
-
 def mean_clustered(values: Values, clusters: NDArray[Any]) -> Interval:
     """The mean of several values per person, with a t interval that allows for them being alike within a person.
 
@@ -254,6 +248,22 @@ def mean_clustered(values: Values, clusters: NDArray[Any]) -> Interval:
     fit = OLS(values, np.ones(n)).fit(cov_type="cluster", cov_kwds={"groups": codes}, use_t=True)
     lower, upper = fit.conf_int(0.05)[0]
     return Interval(n, mean, float(lower), float(upper), method, sd=sd)
+
+
+def pearson(one: Values, other: Values) -> Interval:
+    """The correlation of two values of each person, with the interval of Fisher's z."""
+    method, n = "Pearson correlation, Fisher z interval", len(one)
+    if n < 2 or is_constant(one) or is_constant(other):
+        return Interval(
+            n, None, None, None, method, reason="no spread in one of the two" if n > 1 else "fewer than 2 people"
+        )
+    found = stats.pearsonr(one, other)
+    r = float(found.statistic)
+    if n < 4 or abs(r) >= 1 - TOLERANCE:
+        reason = "fewer than 4 people: no interval" if n < 4 else "all points lie on one line: no interval"
+        return Interval(n, r, None, None, method, reason=reason)
+    lower, upper = found.confidence_interval(0.95)
+    return Interval(n, r, float(lower), float(upper), method)
 
 
 def is_constant(values: Values) -> bool:

@@ -16,6 +16,7 @@ from matplotlib.transforms import offset_copy
 
 from crps_outcomes.figure_kit import (
     BLUE,
+    GREY,
     INK,
     MUTED,
     PERSON,
@@ -202,6 +203,7 @@ def cumulative(curves: Sequence[Curve], marks: Sequence[Mark], axis_label: str, 
         axes.step(other.x, other.share, where="pre", color=MUTED, lw=0.9, ls=(0, (4, 3)))
     axes.step(first.x, first.share, where="pre", color=BLUE, lw=1.7)
     _percent_axes(axes, min(first.x), max(first.x), axis_label)
+    _worse_and_better(axes)
     _name_curves(axes, first, others)
     _thresholds(axes, marks, first)
     settle(figure, axes, left_pt=34, right_pt=20)
@@ -214,6 +216,18 @@ def _percent_axes(axes: Axes, low: float, high: float, label: str) -> None:
     axes.set_xticks(ticks, [f"{fixed(float(tick), 0)}%" for tick in ticks])
     axes.set_yticks(range(0, 101, 20), [f"{tick}%" for tick in range(0, 101, 20)])
     axes.tick_params(axis="x", length=0, pad=6)
+
+
+def _worse_and_better(axes: Axes) -> None:
+    """A line at no change, and which side of it is which."""
+    low, high = axes.get_xlim()
+    if not low < 0 < high:
+        return
+    axes.axvline(0, color=GREY, lw=0.8, zorder=1)
+    for text, shift, side in (("worse", -4, "right"), ("better", 4, "left")):
+        axes.annotate(
+            text, (0, 0), (shift, 3), textcoords="offset points", ha=side, va="bottom", color=MUTED, size=7.9
+        )
 
 
 def _thresholds(axes: Axes, marks: Sequence[Mark], curve: Curve) -> None:
@@ -477,3 +491,34 @@ def _dose_key(figure: Figure, axes: Axes, largest: float, row: float) -> None:
         axes.annotate(
             fixed(dose, 2), (1, 1), (26, down), xycoords="axes fraction", textcoords="offset points", va="center"
         )
+
+
+# --- half-width by number of people ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Width:
+    """The half-width of an interval with so many people, and what it could be."""
+
+    people: int
+    middle: float
+    lower: float
+    upper: float
+
+
+def narrowing(widths: Sequence[Width], now: tuple[float, float], aim: float, axis_label: str, alt: str) -> str:
+    """How an interval narrows as people are added: line and band, the aim dashed, a dot for today."""
+    figure, axes = canvas(height_pt=150)
+    at = [one.people for one in widths]
+    axes.fill_between(at, [one.lower for one in widths], [one.upper for one in widths], color=BLUE, alpha=0.12, lw=0)
+    axes.plot(at, [one.middle for one in widths], color=BLUE, lw=1.7)
+    axes.axhline(aim, color=MUTED, lw=0.9, ls=(0, (4, 3)))
+    axes.plot(*now, "o", color=BLUE, ms=6.4, mew=1, zorder=4)
+    axes.annotate(f"now: {fixed(now[1], 2)}", now, (7, 6), textcoords="offset points", weight=600, color=BLUE)
+    highest = max([one.upper for one in widths] + [now[1], aim])
+    first, last = min(at[0], now[0]), max(at[-1], now[0])
+    axes.set(xlim=(first, last), ylim=(0, highest * 1.05), xlabel="People analysed", ylabel=axis_label)
+    axes.tick_params(axis="x", length=0, pad=6)
+    settle(figure, axes, LEFT_PT, RIGHT_PT)
+    direct_labels(figure, axes, [(f"Aim {fixed(aim, 2)}", aim, MUTED, 400)])
+    return inline_svg(figure, "width", alt)

@@ -20,7 +20,7 @@ from crps_outcomes.home import Home, remove_folder, rename, replace_private
 from crps_outcomes.language import day, strings
 from crps_outcomes.stages.publish import current, point_to
 from crps_outcomes.stages.render import page_environment, self_contained
-from crps_outcomes.state import Records, Shelf, Withdrawal
+from crps_outcomes.state import Records, Withdrawal, Withdrawals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -76,9 +76,9 @@ class Entry:
 
 def entries(home: Home, today: date) -> dict[tuple[str, str], tuple[Entry, ...]]:
     """Every run by report and edition, the newest first, each with its standing on that day."""
-    shelf = Shelf(home.state_url)
-    withdrawn, order = shelf.withdrawals(), shelf.order()
-    runs = sorted(Records(home.state_url).runs(), key=lambda run: (run.as_of, order.get(run.run_id, 0)), reverse=True)
+    records, withdrawn = Records(home.state_url), Withdrawals(home.state_url).every()
+    order = records.order()
+    runs = sorted(records.runs(), key=lambda run: (run.as_of, order.get(run.run_id, 0)), reverse=True)
     runs.sort(key=lambda run: (run.report, run.edition))
     read = [_entry(home, run, withdrawn.get(run.run_id)) for run in runs]
     return {kind: tuple(_judged([*own], today)) for kind, own in groupby(read, key=lambda entry: entry.kind)}
@@ -130,7 +130,7 @@ def withdraw(home: Home, run_id: str, reason: str, today: date) -> None:
         raise DefinitionError("withdraw: no run of that name; site/index.html in the home folder lists them")
     if known[run_id].withdrawal:
         raise DefinitionError("withdraw: that run is withdrawn already")
-    Shelf(home.state_url).withdraw(run_id, today.isoformat(), _plain(reason))
+    Withdrawals(home.state_url).add(Withdrawal(run_id, today.isoformat(), _plain(reason)))
     _point(home, entries(home, today))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 from crps_outcomes import tables
 from crps_outcomes.definitions import Compact
 from crps_outcomes.numbers import fixed
-from crps_outcomes.wording import better, capital, marked, system_name
+from crps_outcomes.wording import better, capital, error_in_words, marked, system_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,6 +60,7 @@ def page(measure: Measure, study: Study) -> str:
         *_scoring(measure, study),
         "## What matters in one person",
         _thresholds(measure),
+        *([error_in_words(measure)] if measure.error else []),
     ]
     if measure.citations:
         parts += ["## Sources", "\n".join(f"- {marked(one.text, one.state)}" for one in measure.citations)]

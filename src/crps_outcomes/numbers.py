@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import date
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import date
 
 MINUS = "\N{MINUS SIGN}"
 ALMOST_NOTHING = 1e-9  # what floating point makes of an exact 0 or 100
@@ -34,6 +34,12 @@ def fixed(value: float, decimals: int, *, signed: bool = False) -> str:
 def count(n: int) -> str:
     """A count with a comma at thousands."""
     return f"{n:,}"
+
+
+def in_words(n: int) -> str:
+    """A small count as a word: "five"; from ten on in figures."""
+    names = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return names[n] if n < len(names) else count(n)
 
 
 def plural(n: int, one: str, many: str = "") -> str:
@@ -82,6 +88,11 @@ def keep_together(text: str) -> str:
 def day(value: date) -> str:
     """A date in words, the same in every locale: 12 Jun 2026."""
     return f"{value.day} {MONTHS[value.month - 1]} {value.year}"
+
+
+def day_in_words(text: str) -> str:
+    """The same from 2026-06-12."""
+    return day(date.fromisoformat(text))
 
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -6,21 +6,23 @@ opens what it needs from the home folder; each lets only PipelineErrors out (`fa
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from crps_outcomes import derive as derivation
-from crps_outcomes import library
+from crps_outcomes import library, plan_history
+from crps_outcomes.differencing import Seal
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
 from crps_outcomes.language import Form
-from crps_outcomes.provenance import trace
+from crps_outcomes.provenance import trace, with_history
 from crps_outcomes.snapshot import Snapshot, open_snapshot
 from crps_outcomes.stages import analyse, compose, disclose, publish, render
-from crps_outcomes.state import Records, RunRow, Shelf, Verdicts
+from crps_outcomes.state import Records, Releases, RunRow, Verdicts, Withdrawals
 from crps_outcomes.study import load
 
 if TYPE_CHECKING:
@@ -28,8 +30,12 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from crps_outcomes.disclosure import Releasable
     from crps_outcomes.params import Edition
     from crps_outcomes.provenance import Provenance
+    from crps_outcomes.stages.analyse import Analysis
+    from crps_outcomes.study import Study
+    from crps_outcomes.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -75,22 +81,59 @@ def report(
 ) -> Path:
     """Analyse, disclose, compose, render and publish one report; its folder. ``wish``: what its form should be."""
     plan, place = _plan(home, basis), Home.at(home)
+    if edition.value == "release" and (current := standing(place, plan.study, name, basis.as_of)):
+        return current
     for number in range(plan.partitions):  # nothing to do, unless the study folder was edited while the run went on
         derivation.derive_partition(plan, number, Verdicts(place.state_url))
-    study, tables = plan.study, derivation.gather(plan)
+    study, tables, records = plan.study, derivation.gather(plan), Records(place.state_url)
+    records.see_plan(plan_history.sighting(study.protocol, basis.as_of.isoformat()), study.digest)
     analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=_not_enrolled(plan))
-    releasable = disclose.disclose(analysis, tables, study, edition.value)
+    with place.one_release_at_a_time():
+        releasable = _disclosed(analysis, tables, study, edition.value, place)
     form = Form(**{**study.protocol.form.model_dump(), **(wish or {})})
-    provenance = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of, form)
+    traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of, form)
+    told = plan_history.told(study.protocol, records.plans())
+    provenance = with_history(traced, told, records.run_before(_run(traced)))
     model = compose.compose(releasable, study, study.reports[name], provenance)
     attached = publish.attached(releasable, provenance) if form.archive else {}
     rendered = render.render(model, study.root, attached=attached)
-    shelf = Shelf(place.state_url)
-    is_withdrawn = provenance.run_id in shelf.withdrawals()
+    is_withdrawn = provenance.run_id in Withdrawals(place.state_url).every()
     folder = publish.publish(rendered, model, releasable, provenance, place, is_withdrawn=is_withdrawn)
-    Records(place.state_url).add_run(_run(provenance))
-    shelf.put(provenance.run_id)
+    records.add_run(_run(provenance))
     return folder
+
+
+def _disclosed(analysis: Analysis, tables: Tables, study: Study, edition: str, place: Home) -> Releasable:
+    """The edition asked for; a release is compared with all before it, and remembered before anybody can see it."""
+    if edition != "release":
+        return disclose.disclose(analysis, tables, study, edition)
+    releases, seal = Releases(place.state_url, study.protocol.id), Seal(place.release_key)
+    history = disclose.History(releases.register(seal.check), seal)
+    releasable = disclose.disclose(analysis, tables, study, edition, history)
+    if releasable.register is not None:
+        releases.keep(releasable.register, seal.check)
+    return releasable
+
+
+def standing(place: Home, study: Study, report: str, as_of: date) -> Path | None:
+    """The folder of the release that stands until the next day the protocol declares; None when a new one is due."""
+    current, due = publish.current(place.runs, report, "release"), study.protocol.disclosure.last_day(as_of)
+    return current if current and due and _released_as_of(current) >= due else None
+
+
+def _released_as_of(folder: Path) -> date:
+    return date.fromisoformat(json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["as_of"])
+
+
+def release_in_words(folder: Path, study: Study) -> str:
+    """Which data a release speaks of, and when the next one is due; nothing about another edition."""
+    path = folder / "provenance.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if record.get("edition") != "release":
+        return ""
+    as_of = date.fromisoformat(record["as_of"])
+    following = study.protocol.disclosure.next_day(as_of)
+    return f"release with data as of {as_of}" + (f"; it stands until {following}, when the next is due" if following else "")
 
 
 @bounded("library")

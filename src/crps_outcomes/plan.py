@@ -100,7 +100,15 @@ class RegressionToTheMean(Definition):
     reliability: float = Field(default=0.7, gt=0, lt=1)  # correlation of two scores of one person some weeks apart
     reliability_state: State = "example"
     reliability_source: str = ""
+    population_mean: float | None = None  # of everybody, also those below the entry score; else estimated from the scores
+    population_sd: float | None = Field(default=None, gt=0)
     before_days: int = Field(default=180, ge=28)  # how far back scores count for the slope before the start
+
+    @model_validator(mode="after")
+    def _population_is_whole(self) -> Self:
+        if (self.population_mean is None) != (self.population_sd is None):
+            raise ValueError("population_mean and population_sd: both or neither")
+        return self
 
 
 class Precision(Definition):

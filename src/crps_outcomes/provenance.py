@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from crps_outcomes.language import PLAIN, Form
+from crps_outcomes.plan_history import PlanRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
     from crps_outcomes.snapshot import Completeness, Manifest
+    from crps_outcomes.state import RunRow
     from crps_outcomes.study import Study
 
 Edition = Literal["internal", "release"]
@@ -44,6 +46,10 @@ class Provenance:
     compared_with: str = ""  # digest of the snapshot that the changes are told against
     compared_with_on: str = ""  # the day it was pulled
     holes: tuple[str, ...] = ()  # of a draft: what is missing
+    plan: PlanRecord = field(default_factory=PlanRecord)
+    code_before: str = ""  # digest of the program of the last report of this kind, where it is another
+    study_before: str = ""  # the same of the study folder
+    before_on: str = ""  # the day that report spoke of, where either is another
     form: Form = PLAIN  # paper, language, and whether the data are attached
     valid_until: str = ""  # the last day the report may be read as the present state
 
@@ -90,7 +96,23 @@ def trace(  # noqa: PLR0913, PLR0917 - what a report is made of
         compared_with_on=manifest.before_on,
         holes=manifest.holes,
         form=form,
-        valid_until=study.protocol.library.valid_until(as_of, edition).isoformat(),
+        valid_until=study.protocol.valid_until(as_of, edition).isoformat(),
+    )
+
+
+def with_history(traced: Provenance, plan: PlanRecord, before: RunRow | None) -> Provenance:
+    """The provenance with what earlier runs of this home have to do with it: the plan's history, and what is not as it was.
+
+    A run before it that used the same program and study folder leaves no trace, so that any report made anew is the same.
+    """
+    known = replace(traced, plan=plan)
+    if before is None or (before.code, before.study) == (traced.code, traced.study):
+        return known
+    return replace(
+        known,
+        code_before=before.code if before.code != traced.code else "",
+        study_before=before.study if before.study != traced.study else "",
+        before_on=before.as_of,
     )
 
 

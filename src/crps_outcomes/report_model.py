@@ -51,19 +51,31 @@ class Dot:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A way to another section of the report; its words are the section's short name."""
+
+    section: str
+    words: str = ""
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One table cell. ``tint`` 1 to 5 shades it by size, 0 leaves it white; the text always says the same."""
+    """One table cell. ``tint`` 1 to 5 shades it by size, 0 leaves it white; the text always says the same.
+
+    Links stand in place of the text; print adds their page.
+    """
 
     text: str
     sub: str = ""
     is_big: bool = False
     tint: int = 0
     drawing: Spark | Dot | None = None
+    links: tuple[Link, ...] = ()
 
     @property
     def plain(self) -> str:
         """The cell without its drawing, for CSV."""
-        return " ".join(part for part in (self.text, self.sub) if part)
+        return " ".join(part for part in (self.text, "; ".join(link.words for link in self.links), self.sub) if part)
 
 
 @dataclass(frozen=True)

@@ -63,11 +63,13 @@ def unit_words(measure: Measure) -> str:
     return "points" if label.startswith("points") or not label else f"{label} points" if label == "T-score" else label
 
 
-def change_at(facts: Facts, section: str, measure: Measure, visits: Sequence[Visit]) -> str:
+def change_at(
+    facts: Facts, section: str, measure: Measure, visits: Sequence[Visit], statistic: str = "mean_change"
+) -> str:
     """Such as "−2.3 points at week 4 (95% CI −2.8 to −1.8) and −1.9 points at week 12 (...)"; "" when none is known."""
     parts = []
     for visit in visits:
-        row = facts.one(section, "mean_change", measure=measure.id, visit=visit.id)
+        row = facts.one(section, statistic, measure=measure.id, visit=visit.id)
         if not row.mark:
             value = mean_in_words(row, max(measure.decimals, 1), signed=True, unit=unit_words(measure))
             parts.append(value.replace(" (", f" at {at(visit)} (", 1))

@@ -1,11 +1,14 @@
 """State: what is remembered between runs, in one database (SQLite in the home folder, or any SQLAlchemy URL).
 
-It holds verdicts by content hash, snapshots, runs, and where the next pull may go on from. Resources and tables are files; here stand only hashes, counts
-and names. Every object may be used by several threads at once; processes take turns.
+It holds verdicts by content hash, snapshots, runs, the analysis plans they used, what was released, and where the next pull may go on from. Resources
+and tables are files; here stand only hashes, counts, names and plans. Every object may be used by several threads at once; processes take turns. A table
+is created where it is missing and never altered, so that a database of an earlier version goes on being used.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,21 +18,30 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
+    and_,
     create_engine,
     delete,
     func,
     insert,
+    not_,
     select,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
+
+from crps_outcomes.differencing import DIGEST_BYTES, Register
+from crps_outcomes.errors import DisclosureError
+from crps_outcomes.plan_history import UNKNOWN, PlanSeen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.sql.elements import ColumnElement
 
     from crps_outcomes.snapshot import Manifest
@@ -61,6 +73,15 @@ _RUNS = Table(
     Column("as_of", String),
     Column("status", String),
 )
+_RUN_ORDER = Table("run_order", _METADATA, Column("run_id", String(80), primary_key=True), Column("sequence", Integer))
+_PLANS = Table(
+    "plans",
+    _METADATA,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64)),
+    Column("text", String),
+    Column("seen_on", String),
+)
 _NIGHTS = Table(
     "nights",
     _METADATA,
@@ -75,13 +96,30 @@ _WATERMARKS = Table(
     Column("resource_type", String(64), primary_key=True),
     Column("changed_from", String),
 )
-_PUBLICATIONS = Table("publications", _METADATA, Column("run_id", String(80), primary_key=True), Column("sequence", Integer))
 _WITHDRAWALS = Table(
     "withdrawals",
     _METADATA,
     Column("run_id", String(80), primary_key=True),
     Column("withdrawn_on", String),
     Column("reason", String),
+)
+_RELEASE_KEYS = Table(
+    "release_keys", _METADATA, Column("scope", String(64), primary_key=True), Column("key_check", String(64))
+)
+_RELEASED_MEMBERS = Table(
+    "released_members",
+    _METADATA,
+    Column("scope", String(64), primary_key=True),
+    Column("quantity", String, primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("members", LargeBinary),
+)
+_RELEASED_ROWS = Table(
+    "released_rows",
+    _METADATA,
+    Column("scope", String(64), primary_key=True),
+    Column("row", String, primary_key=True),
+    Column("content", String),
 )
 _AT_ONCE = 500  # SQLite allows 999 variables in one statement in its older builds
 _PATIENCE_SECONDS = 60
@@ -199,12 +237,117 @@ class Records:
         return tuple(SnapshotRow(*row[:-1]) for row in _all(self._engine, _SNAPSHOTS, _SNAPSHOTS.c.sequence))
 
     def add_run(self, run: RunRow) -> None:
-        """Remember a run under its id."""
+        """Remember a run under its id; it becomes the latest."""
         _replace(self._engine, _RUNS, [vars(run)])
+        newest = select(func.coalesce(func.max(_RUN_ORDER.c.sequence), 0) + 1).scalar_subquery()
+        with self._engine.begin() as connection:
+            connection.execute(delete(_RUN_ORDER).where(_RUN_ORDER.c.run_id == run.run_id))
+            connection.execute(insert(_RUN_ORDER).values(run_id=run.run_id, sequence=newest))
 
     def runs(self) -> tuple[RunRow, ...]:
         """All runs, by id."""
         return tuple(RunRow(*row) for row in _all(self._engine, _RUNS, _RUNS.c.run_id))
+
+    def order(self) -> dict[str, int]:
+        """Each run's place in the order of publication; runs of a database that kept none are not in it."""
+        return {row[0]: row[1] for row in _all(self._engine, _RUN_ORDER, _RUN_ORDER.c.sequence)}
+
+    def run_before(self, run: RunRow) -> RunRow | None:
+        """The latest final run of the same report and edition that was made of something else.
+
+        A run that is only repeated thus has the same run before it each time. Runs of a database that kept no order count
+        as the earliest, by day.
+        """
+        last = (func.coalesce(_RUN_ORDER.c.sequence, 0).desc(), _RUNS.c.as_of.desc(), _RUNS.c.run_id)
+        same = [_RUNS.c[name] == getattr(run, name) for name in ("snapshot", "study", "code", "as_of")]
+        asked = (
+            select(_RUNS)
+            .outerjoin(_RUN_ORDER, _RUN_ORDER.c.run_id == _RUNS.c.run_id)
+            .where(_RUNS.c.report == run.report, _RUNS.c.edition == run.edition)
+            .where(_RUNS.c.status != "incomplete", not_(and_(*same)))
+            .order_by(*last)
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(asked).one_or_none()
+        return RunRow(*found) if found else None
+
+    def see_plan(self, plan: PlanSeen, study: str) -> None:
+        """Remember that a run used this plan on data; nothing is written while it stays the same.
+
+        Where runs of another study folder came before the first plan that was kept, a plan unknown stands before it.
+        """
+        others = select(func.max(_RUNS.c.as_of)).where(_RUNS.c.study != study)
+        try:
+            with self._engine.begin() as connection:
+                is_first = connection.execute(select(func.count()).select_from(_PLANS)).scalar_one() == 0
+                if is_first and (earlier := connection.execute(others).scalar_one()) is not None:
+                    _add_plan(connection, PlanSeen(UNKNOWN, "", earlier))
+                _add_plan(connection, plan)
+        except IntegrityError:  # another process wrote the same number first; its plan stands before this one now
+            self.see_plan(plan, study)
+
+    def plans(self) -> tuple[PlanSeen, ...]:
+        """The plans that took each other's place, the current one at the end."""
+        return tuple(PlanSeen(*row[1:]) for row in _all(self._engine, _PLANS, _PLANS.c.sequence))
+
+
+def _add_plan(connection: Connection, plan: PlanSeen) -> None:
+    last = connection.execute(select(_PLANS).order_by(_PLANS.c.sequence.desc()).limit(1)).one_or_none()
+    if last is None or last.digest != plan.digest:
+        connection.execute(insert(_PLANS).values(sequence=last.sequence + 1 if last else 1, **vars(plan)))
+
+
+class Releases:
+    """What was released by one study, and digests of who was behind it (`differencing.Register`)."""
+
+    def __init__(self, url: str, scope: str) -> None:
+        self._engine, self._scope = _engine(url), scope
+
+    def register(self, key_check: str) -> Register:
+        """Everything released before.
+
+        Raises:
+            DisclosureError: it was written with another key, so nothing can be compared with it.
+        """
+        with self._engine.connect() as connection:
+            known = connection.execute(self._own(_RELEASE_KEYS)).one_or_none()
+            if known is not None and known.key_check != key_check:
+                raise DisclosureError(
+                    "release.key in the home folder is not the one earlier releases were remembered with; put it back"
+                )
+            versions: dict[str, list[dict[bytes, bytes]]] = {}
+            for row in connection.execute(self._own(_RELEASED_MEMBERS).order_by("quantity", "version")):
+                versions.setdefault(row.quantity, []).append(_unpacked(row.members))
+            rows = {row.row: json.loads(row.content) for row in connection.execute(self._own(_RELEASED_ROWS))}
+        return Register({name: tuple(own) for name, own in versions.items()}, rows)
+
+    def keep(self, register: Register, key_check: str) -> None:
+        """Remember a release in place of what was known before, all of it or nothing."""
+        members = [
+            {"quantity": name, "version": hashlib.sha256(packed).hexdigest(), "members": packed}
+            for name, own in register.versions.items()
+            for packed in map(_packed, own)
+        ]
+        rows = [{"row": name, "content": json.dumps(content)} for name, content in register.rows.items()]
+        told: tuple[tuple[Table, list[dict[str, Any]]], ...] = ((_RELEASE_KEYS, [{"key_check": key_check}]), (_RELEASED_MEMBERS, members), (_RELEASED_ROWS, rows))
+        with self._engine.begin() as connection:
+            for table, contents in told:
+                connection.execute(delete(table).where(table.c.scope == self._scope))
+                for some in _slices(contents):
+                    connection.execute(insert(table), [{"scope": self._scope, **one} for one in some])
+
+    def _own(self, table: Table) -> Select[Any]:
+        return select(table).where(table.c.scope == self._scope)
+
+
+def _packed(version: Mapping[bytes, bytes]) -> bytes:
+    return b"".join(person + content for person, content in sorted(version.items()))
+
+
+def _unpacked(packed: bytes) -> dict[bytes, bytes]:
+    pairs = (packed[at : at + 2 * DIGEST_BYTES] for at in range(0, len(packed), 2 * DIGEST_BYTES))
+    return {pair[:DIGEST_BYTES]: pair[DIGEST_BYTES:] for pair in pairs}
 
 
 @dataclass(frozen=True)
@@ -216,28 +359,17 @@ class Withdrawal:
     reason: str
 
 
-class Shelf:
-    """In which order runs were published, and which were withdrawn."""
+class Withdrawals:
+    """Which runs were withdrawn."""
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
 
-    def put(self, run_id: str) -> None:
-        """Remember a run as the one published last, also when it was published before."""
-        newest = select(func.coalesce(func.max(_PUBLICATIONS.c.sequence), 0) + 1).scalar_subquery()
-        with self._engine.begin() as connection:
-            connection.execute(delete(_PUBLICATIONS).where(_PUBLICATIONS.c.run_id == run_id))
-            connection.execute(insert(_PUBLICATIONS).values(run_id=run_id, sequence=newest))
-
-    def order(self) -> dict[str, int]:
-        """Each run's place in the order of publication."""
-        return {row[0]: row[1] for row in _all(self._engine, _PUBLICATIONS, _PUBLICATIONS.c.sequence)}
-
-    def withdraw(self, run_id: str, on: str, reason: str) -> None:
+    def add(self, withdrawal: Withdrawal) -> None:
         """Remember that a run was withdrawn."""
-        _replace(self._engine, _WITHDRAWALS, [{"run_id": run_id, "withdrawn_on": on, "reason": reason}])
+        _replace(self._engine, _WITHDRAWALS, [vars(withdrawal)])
 
-    def withdrawals(self) -> dict[str, Withdrawal]:
+    def every(self) -> dict[str, Withdrawal]:
         """Every withdrawal by its run."""
         return {row[0]: Withdrawal(*row) for row in _all(self._engine, _WITHDRAWALS, _WITHDRAWALS.c.run_id)}
 

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from crps_outcomes.declaration import Definition
 from crps_outcomes.definitions import (
     COMBINING,
+    ChecklistItem,
     CodeTrap,
     ListedCode,
     Measure,
@@ -31,6 +32,7 @@ from crps_outcomes.definitions import (
     Tolerances,
 )
 from crps_outcomes.errors import DefinitionError
+from crps_outcomes.evidence import Evidence, PublishedDose, PublishedStudy, Untreated, mistakes_in
 from crps_outcomes.plan_checks import plan_mistakes
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class Study:
     traps: Mapping[Key, CodeTrap] = field(default_factory=dict)
     maps: Mapping[Key, tuple[Key, ...]] = field(default_factory=dict)  # a site's code -> codes of the study
     tolerances: tuple[Tolerance, ...] = ()
+    evidence: Evidence = field(default_factory=Evidence)
+    checklists: Mapping[str, tuple[ChecklistItem, ...]] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -87,6 +91,12 @@ class Study:
         plan = self.protocol.outcomes
         wanted = {plan.primary, plan.function, *plan.secondary, plan.global_change}
         return tuple(self.measures[name] for name in sorted(wanted))
+
+    @property
+    def composite(self) -> Measure | None:
+        """The composite of pain and function that the catalogue declares, if any."""
+        found = (one for _, one in sorted(self.measures.items()) if one.score.method == "composite_responder")
+        return next(found, None)
 
     def groups_said(self, codelist: str, text: str) -> frozenset[str]:
         """The groups of the codelist's words (its rows of system "words") that the text says, whole words only."""
@@ -143,9 +153,10 @@ def load(root: Path) -> Study:
     tables, traps = dict(_tables(root, mistakes)), _traps(root, mistakes)
     maps = _maps(root, measures, codelists, mistakes)
     tolerances = _tolerances(root, mistakes)
+    evidence, checklists = _evidence(root, mistakes), _checklists(root, mistakes)
     if protocol is None or mistakes:
         raise DefinitionError("\n".join(mistakes))
-    study = Study(root, protocol, measures, codelists, reports, tables, traps, maps, tolerances)
+    study = Study(root, protocol, measures, codelists, reports, tables, traps, maps, tolerances, evidence, checklists)
     mistakes.extend(_cross_check(study))
     if mistakes:
         raise DefinitionError("\n".join(mistakes))
@@ -229,6 +240,31 @@ def _tolerances(root: Path, mistakes: list[str]) -> tuple[Tolerance, ...]:
     name = Path("mappings/tolerances.toml")
     declared = _read(root, name, Tolerances, mistakes) if (root / name).is_file() else None
     return declared.tolerances if declared else ()
+
+
+def _evidence(root: Path, mistakes: list[str]) -> Evidence:
+    """What others published; the study folder may go without."""
+
+    def rows(name: str, model: type[Model]) -> tuple[Model, ...]:
+        path = root / "mappings" / "evidence" / name
+        return tuple(_rows(root, path, model, mistakes)) if path.is_file() else ()
+
+    known = len(mistakes)
+    evidence = Evidence(
+        rows("published.csv", PublishedStudy), rows("doses.csv", PublishedDose), rows("untreated.csv", Untreated)
+    )
+    if len(mistakes) == known:
+        mistakes.extend(mistakes_in(evidence))
+    return evidence
+
+
+def _checklists(root: Path, mistakes: list[str]) -> dict[str, tuple[ChecklistItem, ...]]:
+    found = {}
+    for path in sorted((root / "mappings" / "checklists").glob("*.csv")):
+        rows = _rows(root, path, ChecklistItem, mistakes)
+        _no_doubles(root, path, [row.item for row in rows], mistakes)
+        found[path.stem] = tuple(rows)
+    return found
 
 
 def _traps(root: Path, mistakes: list[str]) -> dict[Key, CodeTrap]:

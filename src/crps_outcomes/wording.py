@@ -47,6 +47,13 @@ def middle_in_cell(estimate: Estimate, decimals: int) -> str:
     return estimate.mark or with_interval(value, limits, NO_INTERVAL, level=level)
 
 
+def mean_or_why(estimate: Estimate, decimals: int) -> str:
+    """Such as "−2.0 (−2.5 to −1.5)", or in its place the reason why there is nothing."""
+    if estimate.mark == NOT_AVAILABLE and estimate.reason:
+        return estimate.reason
+    return mean_in_cell(estimate, decimals, signed=True)
+
+
 def share_in_words(estimate: Estimate) -> str:
     """Such as "48 of 94 (51%, 95% CI 41 to 61)"; under ten people the counts alone, with the reason."""
     if estimate.mark:
@@ -191,6 +198,18 @@ def thresholds_in_words(thresholds: Iterable[Threshold]) -> str:
     return "; ".join(
         marked(f"{', '.join(f'{_size(one.value)} ({one.kind})' for one in own)}: {source}", state)
         for (source, state), own in by_source
+    )
+
+
+def error_in_words(measure: Measure) -> str:
+    """The measurement error of one person and the change that goes beyond it, with state and source."""
+    error = measure.error
+    if error is None:
+        return "The measurement error of one person is not declared for this measure."
+    of = f" (SD {error.sd:g}, reliability {error.reliability:g})" if error.standard_error is None else ""
+    return (
+        f"Measurement error of one person: {fixed(error.of_one_score, 2)} points{of}, so a change of more than "
+        f"{fixed(error.reliable_change, 2)} points is called reliable: {marked(error.source, error.state)}."
     )
 
 

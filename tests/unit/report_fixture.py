@@ -15,6 +15,7 @@ import pandas as pd
 from cohort_tables import DAY_0, PAIN, Person, cohort, event, reading, rejected, the_study
 
 from crps_outcomes.facts import Facts
+from crps_outcomes.plan_history import PlanRecord
 from crps_outcomes.provenance import Provenance
 from crps_outcomes.stages.analyse import Analysis, analyse
 from crps_outcomes.stages.compose import compose
@@ -75,8 +76,7 @@ def provenance(edition: str = "internal") -> Provenance:
         snapshot="5" * 64, study="7" * 64, code="c" * 64, as_of=AS_OF, edition=edition, report="evidence",
         data_status="complete", source_kind="rest", selector="group: im-ketamine-crps",
         software={"python": "3.11", "weasyprint": "70.0"}, is_synthetic=True, compared_with="2" * 64,
-        compared_with_on="2026-06-11",
-        valid_until="2026-07-17",
+        compared_with_on="2026-06-11", plan=PlanRecord("a" * 64, "2026-06-11", "2026-05-04"), valid_until="2026-07-17",
     )  # fmt: skip
 
 
@@ -182,7 +182,12 @@ def _events(chance: np.random.Generator, people: Sequence[Person]) -> Iterator[d
                 number += 1
                 severity = str(chance.choice(["mild", "moderate", "severe"], p=[0.7, 0.24, 0.06]))
                 session = int(chance.integers(1, 7))
-                yield event(number, person.id, term, severity=severity, session=session)
+                yield event(number, person.id, term, severity=severity, session=session, category=_category(term))
+
+
+def _category(term: str) -> str:
+    """The kind of harm by the words of the term, as the pipeline finds it."""
+    return min(the_study().groups_said(the_study().protocol.safety.event_codelist, term), default="")
 
 
 def _treatments(chance: np.random.Generator, people: Sequence[Person]) -> Iterator[dict[str, Any]]:

@@ -239,10 +239,6 @@ def test_the_chi_square_interval_of_a_standard_deviation():
     )  # 2.4 √(19 / 32.852), 2.4 √(19 / 8.907)
 
 
-def test_reliable_change_of_the_pain_scale():
-    assert estimators.reliable_change(1.8, 0.8) == pytest.approx(2.23, abs=0.005)
-
-
 def test_few_people_are_described_by_their_median_and_range():
     found = estimators.median_range(as_array(-4, -2, 0, -4, -2.5))
     assert (found.lower, found.estimate, found.upper) == (-4, -2.5, 0)

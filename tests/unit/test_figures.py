@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from cohort_tables import the_study
@@ -23,6 +24,7 @@ from crps_outcomes.figures import (
     small_multiples,
     swimmers,
 )
+from crps_outcomes.survival_figure import HEAD_PT, MM_PER_PT, Step, Survival, column_width_mm, survival
 
 WEEKS = (0, 1, 2, 4, 8, 12, 26)
 PAIN, T_SCORE = Scale(0, 10, 1), Scale(20, 85, 1)
@@ -179,3 +181,29 @@ def test_axes_hold_the_data_and_stay_inside_the_scale():
 
 def test_texts_that_would_touch_go_to_another_row():
     assert kit.rows_without_overlap([0, 14, 28, 100], [20, 20, 20, 20]) == [0, 1, 0, 0]
+
+
+# --- people still responding ----------------------------------------------------------------------------------------
+
+BANDED = (Step(4, 80.0, 60.0, 90.0), Step(9.5, 40.0, 20.0, 60.0), Step(25, 0.0))
+
+
+@pytest.mark.parametrize("weeks", [(0, 1, 2, 3, 4), tuple(range(0, 417, 52))])
+@pytest.mark.parametrize("few", [0.0, 0.3, 0.65, 1.0])
+@pytest.mark.parametrize("steps", [BANDED, BANDED[1:2]])
+def test_the_survival_curve_keeps_its_words_apart(weeks, few, steps):
+    label, last = "Median: week 10.0 (fewer than 10 people: no interval)", float(weeks[-1])
+    scaled = tuple(replace(step, week=step.week / 25 * last) for step in steps)
+    svg = survival(Survival(scaled, (0.0, last), weeks, few * last, last / 3, label, last), "survival", "alt")
+    assert label in svg
+    assert ("fewer than 10 people at risk" in svg) == (few < 1)
+
+
+def test_the_survival_curve_can_do_without_band_median_and_censoring():
+    svg = survival(Survival((Step(4, 50.0),), (), (0, 1, 2, 3, 4), 4.0, None, "No median", 4.0), "survival", "alt")
+    assert "<title>alt</title>" in svg
+
+
+@pytest.mark.parametrize("n", range(5, 10))
+def test_the_columns_of_the_at_risk_table_fill_the_width(n):
+    assert n * column_width_mm(n) + HEAD_PT * MM_PER_PT == pytest.approx(kit.WIDTH_PT * MM_PER_PT)

@@ -18,7 +18,7 @@ from crps_outcomes.errors import DefinitionError
 from crps_outcomes.home import Home
 from crps_outcomes.stages.publish import current, publish
 from crps_outcomes.stages.render import Rendered
-from crps_outcomes.state import Records, RunRow, Shelf
+from crps_outcomes.state import Records, RunRow, Withdrawals
 
 RENDERED = Rendered(html="<!DOCTYPE html><title>report</title>", pdf=b"%PDF-1.7")
 EARLY, IN_TIME, TOO_LATE = date(2026, 6, 13), date(2026, 7, 17), date(2026, 7, 18)
@@ -54,11 +54,10 @@ def run(home: Home, day: str = "2026-06-12", edition: str = "internal", **change
     """Publish a run and remember it, as the pipeline does; its id."""
     made = replace(provenance(edition), as_of=date.fromisoformat(day), **changes)
     own = replace(model(64, edition), draft="DRAFT - INCOMPLETE: Observation missing" if made.is_draft else "")
-    shelf = Shelf(home.state_url)
-    publish(RENDERED, own, releasable(64, edition), made, home, is_withdrawn=made.run_id in shelf.withdrawals())
+    is_withdrawn = made.run_id in Withdrawals(home.state_url).every()
+    publish(RENDERED, own, releasable(64, edition), made, home, is_withdrawn=is_withdrawn)
     row = RunRow(made.run_id, made.report, made.edition, made.snapshot, made.study, made.code, day, made.data_status)
     Records(home.state_url).add_run(row)
-    shelf.put(made.run_id)
     return made.run_id
 
 

@@ -9,13 +9,15 @@ from datetime import date
 from cohort_tables import the_study
 from report_fixture import provenance
 
+from crps_outcomes.plan_history import PlanRecord
 from crps_outcomes.provenance import code_digest, software_versions, trace
 
 CHANGES = {
     "snapshot": "6" * 64, "study": "8" * 64, "code": "d" * 64, "as_of": date(2026, 6, 13), "edition": "release",
     "report": "quality", "data_status": "unverified", "source_kind": "folder", "selector": "care_plan",
     "software": {"python": "3.12"}, "is_synthetic": False, "compared_with": "9" * 64, "compared_with_on": "2026-06-01",
-    "holes": ("Observation F19",),
+    "holes": ("Observation F19",), "plan": PlanRecord("b" * 64, "2026-06-12"), "code_before": "e" * 64,
+    "study_before": "f" * 64, "before_on": "2026-06-02",
 }  # fmt: skip
 
 

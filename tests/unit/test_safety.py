@@ -312,3 +312,83 @@ def test_harms_by_source_never_leave_the_clinic():
     analysis = analyse(tables, the_study(), as_of=AS_OF)
     assert "signal" in set(analysis.estimates["statistic"])
     assert "signal" not in set(disclose(analysis, tables, the_study(), "release").estimates["statistic"])
+
+
+# --- people as the unit, by time, by dose --------------------------------------------------------------------------------
+
+
+def test_every_declared_kind_of_harm_nobody_has_gets_its_upper_limit():
+    found = rows_of(people(20), events=[event(1, "p0001", "nausea", category="nausea or vomiting")]).loc["harm_absent"]
+    kinds = {listed.group for listed in the_study().codelists["adverse_events"]}
+    assert set(found.index.get_level_values("group")) == kinds - {"nausea or vomiting"}
+    assert found["upper"].to_numpy() == pytest.approx([13.91] * len(found), abs=0.01)
+
+
+def test_events_heaped_in_a_few_people_have_a_wider_interval_by_person():
+    events = [event(7 * who + i, f"p{who:04d}", "nausea", session=i) for who in range(1, 7) for i in range(1, 7)]
+    found = rows_of(people(20, sessions=6), events=events)
+    exact, by_person = (found.loc[(name, "", "nausea")] for name in ("per_100_sessions", "rate_by_person"))
+    assert by_person["estimate"] == exact["estimate"] == pytest.approx(30)
+    assert by_person["lower"] < exact["lower"] < exact["upper"] < by_person["upper"]
+    assert by_person[["k", "n", "n_missing"]].tolist() == [36, 20, 0]
+
+
+def test_a_session_with_two_events_counts_once_in_the_share_of_sessions():
+    events = [event(i, f"p{i:04d}", "nausea") for i in range(1, 9)] + [event(20, "p0001", "headache"), event(21, "p0002", "x", session=None)]
+    row = rows_of(people(20, sessions=2), events=events).loc[("session_by_person", "", "with an event")]
+    assert (row["k"], row["estimate"]) == (8, 20.0)
+    assert row["lower"] < 20 < row["upper"]
+
+
+def test_readings_fall_into_the_minutes_they_were_taken_in_against_the_start():
+    readings = []
+    for person in range(1, 13):
+        name = f"p{person:04d}"
+        readings += [
+            reading(10 * person, name, SYSTOLIC, 120, -5), reading(10 * person + 1, name, SYSTOLIC, 130 + person, 15),
+            reading(10 * person + 2, name, SYSTOLIC, 140, 16), reading(10 * person + 3, name, SYSTOLIC, 150, 30),
+            reading(10 * person + 4, name, OXYGEN, 95, 100),
+        ]  # fmt: skip
+    found = rows_of(people(12), observations=readings).loc["course"]
+    assert found.loc[(SYSTOLIC, "0 to 15"), "estimate"] == pytest.approx(16.5)
+    assert found.loc[(SYSTOLIC, "15 to 30"), "estimate"] == pytest.approx(25)  # two readings of one session: their mean
+    assert found.loc[(SYSTOLIC, "30 to 60"), "n"] == 0
+    assert found.loc[(OXYGEN, "90 to 120"), ["n", "n_missing", "estimate"]].tolist() == [12, 0, 95]
+
+
+def test_the_onset_is_counted_from_the_injection_of_the_session():
+    week = timedelta(days=7)
+    events = [
+        event(i, f"p{i:04d}", "nausea", onset_at=DAY_0 + week + timedelta(minutes=10 * i), session=2) for i in range(1, 6)
+    ] + [event(9, "p0001", "nausea", onset_at=None), event(10, "p0002", "nausea", onset_at=DAY_0 - timedelta(minutes=1))]
+    row = rows_of(people(10, sessions=2), events=events).loc[("onset", "", "nausea")]
+    assert (row["estimate"], row["lower"], row["upper"]) == (30, 20, 40)
+    assert (row["n"], row["n_missing"]) == (5, 1)  # the one before the first injection is no event of the treatment
+
+
+def test_dissociation_that_rises_with_the_dose_of_the_session_is_found_inside_people():
+    listed = [with_pain(i, 8, 5, doses_mg=tuple(40.0 + 8 * ((i + s) % 3) for s in range(4))) for i in range(1, 15)]
+    readings = [
+        reading(10 * i + s, f"p{i:04d}", CADSS, 10 + 3 * ((i + s) % 3) + (i * s) % 2, 40 + s * 7 * 24 * 60)
+        for i in range(1, 15)
+        for s in range(4)
+    ]
+    row = rows_of(listed, observations=readings).loc[("dose_slope", CADSS, "")]
+    assert row["estimate"] == pytest.approx(3, abs=0.3)  # 8 mg in 80 kg are 0.1 mg/kg
+    assert row["lower"] < 3 < row["upper"]
+
+
+def test_few_people_or_few_events_have_no_slope_on_the_dose():
+    few = rows_of(people(20, sessions=3)).loc[("dose_odds", "", "with an event")]
+    assert few["reason"].startswith("fewer than 10 people whose dose differed")
+    listed = [with_pain(i, 8, 5, doses_mg=(40.0, 60.0, 50.0)) for i in range(1, 15)]
+    some = rows_of(listed, events=[event(1, "p0001", "nausea")]).loc[("dose_odds", "", "with an event")]
+    assert some["reason"] == "events in sessions of fewer than 5 people: no slope"
+
+
+def test_what_takes_people_as_the_unit_never_leaves_the_clinic():
+    tables = cohort(people(30, sessions=3), events=[event(i, f"p{i:04d}", "nausea") for i in range(1, 25)])
+    analysis = analyse(tables, the_study(), as_of=AS_OF)
+    own = {"rate_by_person", "session_by_person", "harm_absent", "course", "onset", "dose_odds", "dose_slope"}
+    assert own <= set(analysis.estimates["statistic"])
+    assert not own & set(disclose(analysis, tables, the_study(), "release").estimates["statistic"])

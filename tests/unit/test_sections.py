@@ -15,7 +15,6 @@ from report_fixture import AS_OF, facts, model, provenance, releasable, tables
 
 from crps_outcomes.analysis.flow import REASONS
 from crps_outcomes.errors import DefinitionError
-from crps_outcomes.evidence import published
 from crps_outcomes.facts import Facts
 from crps_outcomes.report_model import Figure, Section
 from crps_outcomes.sections.endpoints import _rank
@@ -69,7 +68,8 @@ def _drawn(figure) -> list[str]:
 
 
 def _cell(cell) -> str:
-    return " ".join(part for part in (cell.text, cell.sub, cell.drawing.alt if cell.drawing else "") if part)
+    links = "; ".join(link.words for link in cell.links)
+    return " ".join(part for part in (cell.text, links, cell.sub, cell.drawing.alt if cell.drawing else "") if part)
 
 
 def said(edition: str = "internal", n: int = 64, but: tuple[str, ...] = ()) -> str:
@@ -145,7 +145,7 @@ def test_a_cohort_of_any_size_makes_a_report_without_a_hole(n, edition):
     words = said(edition, n)
     assert not re.search(r"\bnan\b|None\b(?! of)|<NA>|inf\b|-0\.0|−0\.0\b", words)
     assert all(
-        cell.text or cell.drawing
+        cell.text or cell.drawing or cell.links
         for s in model(n, edition).sections
         for t in s.tables.values()
         for r in t.rows
@@ -183,14 +183,14 @@ def test_the_safety_section_says_how_many_sessions_were_watched():
 
 
 def test_every_published_row_is_printed_and_an_unverified_one_shows_no_result():
-    rows = published(the_study().root)
+    rows = the_study().evidence.studies
     section = next(s for s in model().sections if s.id == "context")
-    printed = [row for table in section.tables.values() for row in table.rows]
+    printed = [row for key, table in section.tables.items() if key != "doses" for row in table.rows]
     assert len(printed) == len(rows)
     assert section.finding == "IV (and one IM non-pain) evidence — not a comparator arm"
-    for row in (row for row in printed if row[-1].text == "no"):
-        assert row[2].text.endswith("No result shown: not confirmed.")
-    assert sum(row[-1].text == "no" for row in printed) == sum(study.verified == "no" for study in rows) > 0
+    for row in (row for row in printed if row[1].sub == "verified: no"):
+        assert row[3].text.endswith("No result shown: not confirmed.")
+    assert sum(row[1].sub == "verified: no" for row in printed) == sum(study.verified == "no" for study in rows) > 0
 
 
 def test_boxes_of_the_flow_that_do_not_add_up_are_refused():
@@ -270,6 +270,12 @@ def test_the_release_edition_prints_no_number_of_a_hidden_row():
 
 def as_printed(shares) -> set[str]:
     return {f"{r.k} of {r.n}, {r.estimate:.0f}% ({r.lower:.0f} to {r.upper:.0f})" for r in shares.itertuples()}
+
+
+def test_the_release_edition_says_where_the_precision_of_the_result_is_told():
+    said = next(section for section in model(64, "release").sections if section.id == "precision")
+    assert not any(table.rows for table in said.tables.values())
+    assert said.text["absent"][0].startswith("Shown in the internal edition only")
 
 
 def test_both_editions_say_which_they_are():

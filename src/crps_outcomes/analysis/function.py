@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from crps_outcomes.analysis.cohort import ANALYSED
+from crps_outcomes.analysis.members import behind
 from crps_outcomes.analysis.pain import mean_changes, means
-from crps_outcomes.analysis.rows import Key, absent_row, share_row
-from crps_outcomes.estimators import TOLERANCE, is_responder
+from crps_outcomes.analysis.rows import LEAST_FOR_ESTIMATE, Key, absent_row, row, share_row, small_n
+from crps_outcomes.estimators import TOLERANCE, is_responder, pearson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,8 @@ def function(cohort: Cohort) -> list[Row]:
         for one in (*means(cohort, "function", measure), *mean_changes(cohort, "function", measure))
     ]
     visits = dict.fromkeys((plan.primary_visit, plan.later_visit))
-    return [*rows, *_answers(cohort), *(one for visit in visits for one in _pain_and_function(cohort, visit))]
+    together = (one for visit in visits for one in (*_pain_and_function(cohort, visit), _correlation(cohort, visit)))
+    return [*rows, *_answers(cohort), *together]
 
 
 # --- the global question ------------------------------------------------------------------------------------------
@@ -51,7 +53,9 @@ def _answers(cohort: Cohort) -> Iterator[Row]:
         for answer in measure.answers:
             key = Key("function", "share", ANALYSED, measure.id, visit, answer.display)
             k = int((values == answer.value).sum())
-            yield share_row(key, k, len(values), n_missing=seen.n_due - len(values))
+            found = share_row(key, k, len(values), n_missing=seen.n_due - len(values))
+            people = pd.Series(seen.who(), dtype="str")
+            yield behind(found, k=people[values == answer.value], n=people, n_missing=seen.lacking())
 
 
 # --- pain with function -------------------------------------------------------------------------------------------
@@ -69,9 +73,13 @@ def _pain_and_function(cohort: Cohort, visit: str) -> Iterator[Row]:
         return
     pairs, n_due = _pairs(cohort, cohort.study.measures[plan.primary], scale, visit)
     counts = pairs.value_counts()
+    seen = cohort.at(plan.primary, visit, ANALYSED)
     for pair, group in BOTH_GROUPS.items():
         k = int(counts.get(pair, 0))
         found = share_row(key.of(group), k, len(pairs), n_missing=n_due - len(pairs))
+        people = pairs.index[(pairs["pain"] == pair[0]) & (pairs["function"] == pair[1])]
+        others = seen.subject_id[(seen.state != "not due") & ~pd.Index(seen.subject_id).isin(pairs.index)]
+        found = behind(found, k=people, n=pairs.index, n_missing=others)
         yield found | {"method": f"{found['method']}; {definition(scale)}"}
 
 
@@ -82,6 +90,18 @@ def definition(scale: Measure) -> str:
         f"pain lower by {PAIN_PERCENT} % or more; {scale.short.lower()} changed by {threshold.value:+g} or better "
         f"({threshold.state})"
     )
+
+
+def _correlation(cohort: Cohort, visit: str) -> Row:
+    """How far change in pain and change in function go together, as they are: less pain and more function is negative."""
+    plan = cohort.protocol.outcomes
+    pain, other = (cohort.at(measure, visit, ANALYSED) for measure in (plan.primary, plan.function))
+    changes = pd.concat([seen.people(seen.is_observed)["change"] for seen in (pain, other)], axis=1)
+    whole = changes[changes.notna().all(axis=1)].to_numpy("float64")
+    found = pearson(whole[:, 0], whole[:, 1])
+    key = Key("function", "correlation", ANALYSED, plan.function, visit)
+    ruled = small_n(found) if found.estimate is not None or found.n < LEAST_FOR_ESTIMATE else found
+    return row(key, ruled, unit="correlation", n_missing=pain.n_due - found.n)
 
 
 def _pairs(cohort: Cohort, primary: Measure, scale: Measure, visit: str) -> tuple[pd.DataFrame, int]:

@@ -19,12 +19,17 @@ def window_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
 
     The window is open at its start and closed at its end; a reading at the very moment of the injection is pre-dose.
     """
-    first, last = (pd.Timedelta(minutes=minutes) for minutes in cohort.protocol.safety.window_minutes)
-    placed = _placed(cohort, measure, "backward", last)
-    after = placed["taken_at"] - placed["began_at"]
-    inside = placed[(after > first) & (after <= last)]
-    by_session = inside.groupby(_SESSION)["value"]
+    by_session = timed_readings(cohort, measure).groupby(_SESSION)["value"]
     return pd.DataFrame({"highest": by_session.max(), "lowest": by_session.min()}).reset_index()
+
+
+def timed_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
+    """subject_id, session, value and minutes since the first injection of every reading in the window."""
+    first, last = cohort.protocol.safety.window_minutes
+    placed = _placed(cohort, measure, "backward", pd.Timedelta(minutes=last))
+    placed["minutes"] = (placed["taken_at"] - placed["began_at"]).dt.total_seconds() / 60
+    inside = placed[(placed["minutes"] > first) & (placed["minutes"] <= last)]
+    return inside[[*_SESSION, "value", "minutes"]]
 
 
 def pre_dose_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
@@ -43,7 +48,7 @@ def _placed(
         _readings(cohort, measure), begun, left_on="taken_at", right_on="began_at", by="subject_id",
         direction=direction, tolerance=within, allow_exact_matches=direction == "forward",
     )  # fmt: skip
-    return placed[placed["session"].notna()]
+    return placed[placed["session"].notna()].copy()
 
 
 def _readings(cohort: Cohort, measure: str) -> pd.DataFrame:

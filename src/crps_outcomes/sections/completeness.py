@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Percent missing from which a cell of the grid gets its next darker tint.
 MISSING_EDGES = (0, 5, 10, 20, 35)
+LEAST_FOR_PERCENT = 10  # of fewer scores the counts say all
 _HOLES_NAMED = 3
 #: Kind of change -> what it means in the reader's words, in the order of reading.
 CHANGES = {
@@ -63,7 +64,8 @@ def _finding(facts: Facts) -> str:
         return f"No {at(facts.primary_visit)} {facts.primary.short.lower()} score is due yet"
     if found.mark or not found.n:
         return f"How many {name} are on record is not shown: {why_hidden(found)}"
-    return f"{share_in_cell(found)} {name} that were due are on record ({percent(100 * (found.k or 0) / found.n, found.n)})"
+    share = f" ({percent(100 * (found.k or 0) / found.n, found.n)})" if found.n >= LEAST_FOR_PERCENT else ""
+    return f"{share_in_cell(found)} {name} that were due are on record{share}"
 
 
 # --- grid -----------------------------------------------------------------------------------------------------------

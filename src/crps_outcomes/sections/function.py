@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING
 from crps_outcomes.facts import shown
 from crps_outcomes.figure_kit import drawing
 from crps_outcomes.figures import Panel, small_multiples
-from crps_outcomes.layout import noted, number_columns, row, text_columns
+from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_AVAILABLE
-from crps_outcomes.numbers import fixed
+from crps_outcomes.numbers import fixed, people
 from crps_outcomes.report_model import Cell, Figure, Section, Table
 from crps_outcomes.series import BASELINE, change_at, course_in_words, mean_points
-from crps_outcomes.wording import at, better, counted, marked, mean_in_cell, share_in_cell, share_limits, why_hidden
+from crps_outcomes.wording import (
+    at,
+    better,
+    counted,
+    k_of_n,
+    marked,
+    mean_in_cell,
+    mean_in_words,
+    share_in_cell,
+    share_limits,
+    why_hidden,
+)
 
 if TYPE_CHECKING:
     from crps_outcomes.definitions import Measure, Visit
@@ -26,6 +37,10 @@ GROUPS = {
     "function only": "Better function only",
     "neither": "Neither",
 }
+PUBLISHED_CORRELATIONS = (
+    f"Published for context: {fixed(-0.22, 2)} in painful diabetic neuropathy and {fixed(-0.05, 2)} in postherpetic neuralgia, other "
+    "conditions and another scale of function, SF-36 PF10 (Patel 2018, doi:10.1097/j.pain.0000000000001324)."
+)
 
 
 def function(facts: Facts) -> Section:
@@ -39,6 +54,7 @@ def function(facts: Facts) -> Section:
         ),
         figures={"panels": _panels(facts)},
         tables={"changes": _changes(facts), "joint": _joint(facts)},
+        text={"together": () if facts.is_release else (*_one_only(facts), *_correlations(facts))},
     )
 
 
@@ -150,3 +166,26 @@ def _joint_rule(facts: Facts) -> str:
 def _joint_row(facts: Facts, visit: Visit) -> Row:
     found = (facts.one("function", "pain_and_function", visit=visit.id, group=group) for group in GROUPS)
     return row(visit.label, *(Cell(share_in_cell(e), sub=share_limits(e)) for e in found))
+
+
+def _one_only(facts: Facts) -> tuple[str, ...]:
+    """Who improved in one of the two only."""
+    visit = facts.primary_visit
+    pain, other = (
+        facts.one("function", "pain_and_function", visit=visit.id, group=group)
+        for group in ("pain only", "function only")
+    )
+    if pain.mark or other.mark:
+        return ()
+    return (f"At {at(visit)}, {k_of_n(pain)} people had less pain only and {k_of_n(other)} better function only.",)
+
+
+def _correlations(facts: Facts) -> tuple[str, ...]:
+    """How far the two changes go together, with published values for context; no test."""
+    visits = dict.fromkeys((facts.primary_visit, facts.later_visit))
+    found = [(visit, facts.one("function", "correlation", visit=visit.id)) for visit in visits]
+    known = [f"{mean_in_words(e, 2)} at {at(visit)} ({people(e.n or 0)})" for visit, e in found if not e.mark]
+    if not known:
+        return (f"How far change in pain and change in function go together is not shown: {why_hidden(found[0][1])}.",)
+    pair = f"{facts.primary.short.lower()} and change in {facts.function.short.lower()}"
+    return (f"Pearson correlation between change in {pair}: {listed(known)}.", PUBLISHED_CORRELATIONS)

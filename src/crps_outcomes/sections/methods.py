@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from crps_outcomes.coverage import undercoverage_in_words
 from crps_outcomes.layout import noted, row, text_columns
-from crps_outcomes.numbers import count, fixed, plural
+from crps_outcomes.numbers import count, day_in_words, fixed, plural
 from crps_outcomes.report_model import Section, Table
 from crps_outcomes.wording import at, better, capital, code_words, marked, system_name, thresholds_in_words
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from crps_outcomes.definitions import ListedCode, Measure, Visit
     from crps_outcomes.facts import Facts
     from crps_outcomes.layout import Row
+    from crps_outcomes.plan_history import PlanChange, PlanRecord
+
+SHORT = 12  # characters of a digest
+CHANGES_TOLD = 3  # of one change in a sentence; the table has all
 
 
 def methods(facts: Facts) -> Section:
@@ -25,12 +30,89 @@ def methods(facts: Facts) -> Section:
         finding="How the numbers were made, and what limits them",
         lede=f"Rules of the protocol {facts.protocol.id}, version {facts.protocol.version}.{example}",
         tables={
+            "plan": _plan_changes(facts),
             "measures": _measures(facts),
             "watched": _watched(facts),
             "codes": _codes(facts),
         },
-        text={"rules": _rules(facts), "statistics": _statistics(facts), "limits": _limits(facts)},
+        text={
+            "plan": _plan_history(facts),
+            "rules": _rules(facts),
+            "statistics": _statistics(facts),
+            "limits": _limits(facts),
+        },
     )
+
+
+# --- the plan and the program over time -------------------------------------------------------------------------------
+
+
+def _plan_history(facts: Facts) -> tuple[str, ...]:
+    """When this plan was first used, how often it changed after data were seen, and whether the program changed."""
+    plan = facts.provenance.plan
+    if not plan.digest:
+        return ("No record was kept of when the analysis plan was first used.",)
+    first = f"Analysis plan {plan.digest[:SHORT]}: first used here on the data of {day_in_words(plan.first_on)}."
+    return (f"{first} {_declared(plan)}", *plan_changes_in_words(plan), *_program_changes(facts))
+
+
+def _declared(plan: PlanRecord) -> str:
+    if not plan.declared_on:
+        return "It does not say on what day it was declared."
+    late = ", after data had been used with it" if plan.declared_on > plan.first_on else ""
+    return f"By its own word it was declared on {day_in_words(plan.declared_on)}{late}."
+
+
+def plan_changes_in_words(plan: PlanRecord) -> tuple[str, ...]:
+    """One sentence for each change after data were seen."""
+    return tuple(_plan_change(change) for change in plan.changes)
+
+
+def _plan_change(change: PlanChange) -> str:
+    when = day_in_words(change.on)
+    if not change.differences:
+        return (
+            f"Before the first plan on record (data of {when}) reports were made here with another study folder whose plan was "
+            "not kept: whether the plan changed after data had been seen is not known."
+        )
+    told = [f"{one.entry}, from {one.before} to {one.after}" for one in change.differences[:CHANGES_TOLD]]
+    more = len(change.differences) - len(told)
+    rest = f"; and {count(more)} more in the table" if more else ""
+    return f"The analysis plan changed on {when} (day of the data), after data had been seen: {'; '.join(told)}{rest}."
+
+
+def _program_changes(facts: Facts) -> tuple[str, ...]:
+    origin = facts.provenance
+    since = (
+        f"changed since the last report of this kind (data of {day_in_words(origin.before_on)})"
+        if origin.before_on
+        else ""
+    )
+    pairs = {
+        "The program": (origin.code_before, origin.code),
+        "The study folder (protocol, measures, code lists, templates)": (origin.study_before, origin.study),
+    }
+    return tuple(
+        f"{what} {since}: {before[:SHORT]} before, {now[:SHORT]} now; results can differ."
+        for what, (before, now) in pairs.items()
+        if before
+    )
+
+
+def _plan_changes(facts: Facts) -> Table:
+    table = Table(
+        title="Changes of the analysis plan after data had been seen.",
+        encoding="By the day of the data on which a report first used the new entry.",
+        columns=text_columns(("Day", 22), ("Entry", 60), ("Before", 46), ("From then on", 46)),
+        rows=tuple(
+            row(day_in_words(change.on), capital(one.entry), one.before, one.after)
+            for change in facts.provenance.plan.changes
+            for one in change.differences
+        ),
+        empty="No report made here changed it.",
+        style="dense fixed",
+    )
+    return noted(table, facts)
 
 
 # --- measures -------------------------------------------------------------------------------------------------------
@@ -126,17 +208,26 @@ def _visit_words(visit: Visit) -> str:
     return f"{at(visit)} = day {visit.day} ({visit.window_days[0]} to {visit.window_days[1]})"
 
 
+DURABILITY = (
+    "Time to loss of a response: Kaplan–Meier, log–log intervals with Greenwood's variance. A loss counts at the visit that "
+    "showed it, although it came between two visits; the table beside it counts each loss as early as possible."
+)
+
+
 def _statistics(facts: Facts) -> tuple[str, ...]:
     hidden = (
         f"Release edition: counts of 1 to {facts.threshold - 1} are hidden, then further cells until none can be worked out."
         if facts.is_release
         else "Internal edition: small cells are shown; it must not leave the service."
     )
+    exact = "" if facts.protocol.plan.responder_interval == "wilson" else "; responders: exact (Clopper–Pearson)"
     return (
-        "Means: t intervals. Shares: Wilson intervals. Rates: exact Poisson intervals. Medians of change: Hodges–Lehmann. "
+        f"Means: t intervals. Shares: Wilson intervals{exact}. Rates: exact Poisson intervals. Medians of change: Hodges–Lehmann. "
         "All intervals are 95%, two-sided unless said otherwise, and none is adjusted for their number.",
-        "Fewer than 10 people: no interval. Fewer than 3: no estimate.",
+        "Fewer than 10 people: no interval; changes have their median and range. Fewer than 3: no estimate.",
+        undercoverage_in_words(),
         "Response: score at least 30% or 50% better than the start; exactly 30% counts.",
+        *([] if facts.is_release else [DURABILITY]),
         hidden,
         TESTS[facts.protocol.plan.multiplicity],
     )

@@ -13,7 +13,16 @@ from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
 from crps_outcomes.numbers import fixed
 from crps_outcomes.report_model import Cell, Figure, Section, Table
 from crps_outcomes.series import BASELINE, change_at, course_in_words, mean_points, moments, week_of
-from crps_outcomes.wording import at, better, counted, mean_in_cell, middle_in_cell, thresholds_in_words, why_hidden
+from crps_outcomes.wording import (
+    at,
+    better,
+    counted,
+    error_in_words,
+    mean_in_cell,
+    middle_in_cell,
+    thresholds_in_words,
+    why_hidden,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,8 +123,12 @@ def _change(facts: Facts) -> Table:
         empty=f"No mean {facts.primary.short.lower()} score may be shown: too few people, or none, have one.",
         style="fixed",
     )
+    few = "Under 10 people: median and range." if any("(range " in line[-1].text for line in rows) else ""
     return noted(
-        table, facts, "Mean: t interval. Median change: Hodges–Lehmann estimate and interval. Observed scores only."
+        table,
+        facts,
+        "Mean: t interval. Median change: Hodges–Lehmann estimate and interval. Observed scores only.",
+        few,
     )
 
 
@@ -149,6 +162,6 @@ def _thresholds(facts: Facts) -> tuple[str, ...]:
         else "No change is declared to matter in one person."
     )
     return (
-        f"{what} They are for individuals and never for a difference between group means. The measurement error of one "
-        "person is not declared for this measure.",
+        f"{what} They are for individuals and never for a difference between group means. "
+        f"{error_in_words(facts.primary)}",
     )

@@ -28,8 +28,9 @@ def provenance(facts: Facts) -> Section:
         short="Where these numbers came from",
         finding="The same three digests give the same report",
         lede=(
-            "Snapshot: the data. Study: protocol, measures, code lists and templates. Code: the program. The machine-readable "
-            "record stands beside this file as provenance.json, the numbers as estimates.csv and one CSV file per table."
+            "Snapshot: the data. Study: protocol, measures, code lists and templates. Code: the program. What is told of earlier "
+            "runs (methods: the plan over time) is in the record as well. The machine-readable record stands beside this file as "
+            "provenance.json, the numbers as estimates.csv and one CSV file per table."
         ),
         tables={"record": _record(facts)},
     )
@@ -69,6 +70,7 @@ def _items(facts: Facts) -> tuple[tuple[str, str], ...]:
         *([("Compared with snapshot", origin.compared_with)] if origin.compared_with else []),
         ("Study (SHA-256)", origin.study),
         ("Code (SHA-256)", origin.code),
+        *([("Analysis plan (SHA-256)", origin.plan.digest)] if origin.plan.digest else []),
         ("Protocol", f"{facts.protocol.id}, version {facts.protocol.version}{example}"),
         ("Source", SOURCES.get(origin.source_kind, origin.source_kind)),
         ("Enrolment selector", origin.selector),

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING
 from crps_outcomes.facts import shown
 from crps_outcomes.figure_kit import drawing
 from crps_outcomes.figures import Curve, Mark, cumulative, label_share
-from crps_outcomes.layout import listed, noted, number_columns, row, text_columns, tint
+from crps_outcomes.layout import TEXT_WIDTH_MM, listed, noted, number_columns, row, text_columns, tint
 from crps_outcomes.marks import NOT_AVAILABLE
-from crps_outcomes.numbers import count
+from crps_outcomes.numbers import count, fixed, in_words, people
 from crps_outcomes.report_model import Cell, Figure, Section, Table
-from crps_outcomes.wording import at, improved, share_in_words, share_line, why_hidden
+from crps_outcomes.wording import (
+    at,
+    capital,
+    improved,
+    marked,
+    sentences,
+    share_in_words,
+    share_line,
+    why_hidden,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +33,11 @@ if TYPE_CHECKING:
 OBSERVED, MISSING = "observed", "missing = non-responder"
 CURVE_NAMES = {OBSERVED: "with a score", MISSING: "missing counted as not improved"}
 LEAST_STEPS = 6
+RULE_MM = 50.0
+COMPOSITE, RELIABLE = "composite of pain and function", "reliable change"
+MUCH, MINIMALLY = "much improved or better", "minimally improved or better"
+EVERY, SOME, NO = "every rule", "some rules", "no rule"
+WITH_GLOBAL_CHANGE, AT_ALL = "first percent and much improved", "at all"
 
 
 def responders(facts: Facts) -> Section:
@@ -37,7 +51,12 @@ def responders(facts: Facts) -> Section:
             "due, a missing score counted as not improved. A start score of 0 cannot be evaluated."
         ),
         figures={"curve": _curve(facts)},
-        tables={"shares": _shares(facts), "global_change": _global_change(facts)},
+        tables={
+            "shares": _shares(facts),
+            **({} if facts.is_release else {"rules": _rules(facts)}),
+            "global_change": _global_change(facts),
+        },
+        text={"rules": () if facts.is_release else (*_agreement(facts), *_worse(facts))},
     )
 
 
@@ -129,6 +148,93 @@ def _shares(facts: Facts) -> Table:
 def _shares_row(facts: Facts, visit: str, label: str, pairs: list[tuple[int, str]]) -> Row:
     found = (responder(facts, percent, population, visit) for percent, population in pairs)
     return row(label, *(share_line(e) for e in found))
+
+
+# --- several rules --------------------------------------------------------------------------------------------------
+
+
+def _rules(facts: Facts) -> Table:
+    visits = dict.fromkeys((facts.primary_visit, facts.later_visit))
+    populations = {OBSERVED: "with an answer", MISSING: "missing = not improved"}
+    pairs = [(visit, population) for visit in visits for population in populations]
+    names = _rule_names(facts)
+    rows = tuple(
+        row(words, *(_rule_cell(facts, name, visit, population) for visit, population in pairs))
+        for name, words in names.items()
+    )
+    width = (TEXT_WIDTH_MM - RULE_MM) / len(pairs)
+    table = Table(
+        title=f"How many improved, by {in_words(len(rows))} rules.",
+        encoding="The same people are asked by every rule: treated, with a start score, the visit due.",
+        columns=text_columns(
+            ("Rule", RULE_MM), *((f"{visit.label}, {populations[population]}", width) for visit, population in pairs)
+        ),
+        rows=rows if shown(facts.every("responders", "rule")) else (),
+        empty="Nobody, or too few people to show, could be evaluated for response.",
+        style="dense fixed",
+    )
+    return noted(table, facts, _composite_note(facts), "[example]: not a published value; the clinic declares its own.")
+
+
+def _rule_names(facts: Facts) -> dict[str, str]:
+    """Every rule of ESTIMATES in words, in the order of the table."""
+    pain, answer = facts.primary, facts.study.measures[facts.protocol.outcomes.global_change].short
+    composite = facts.study.composite
+    reliable = f"Reliable change in {pain.short.lower()}"
+    if pain.error:
+        size = fixed(pain.error.reliable_change, 2)
+        reliable = marked(f"{reliable}: better by more than {size} points", pain.error.state)
+    return {
+        **{f"{percent}": capital(improved(pain, percent)) for percent in facts.protocol.outcomes.responder_percents},
+        COMPOSITE: composite.title if composite else "Composite of pain and function",
+        RELIABLE: reliable,
+        MUCH: f"{answer}: much improved or better",
+        MINIMALLY: f"{answer}: minimally improved or better",
+    }
+
+
+def _rule_cell(facts: Facts, name: str, visit: Visit, population: str) -> str:
+    found = facts.one("responders", "rule", population=population, visit=visit.id, group=name)
+    return found.reason if found.k is None and found.reason else share_line(found)
+
+
+def _composite_note(facts: Facts) -> str:
+    """What the composite is, and what stands in for what in it."""
+    composite = facts.study.composite
+    if composite is None:
+        return ""
+    return sentences(
+        *(f"{marked(one.text, one.state)}." for one in composite.citations[:1]),
+        composite.notes.removeprefix("1 is a response. "),
+    )
+
+
+def _agreement(facts: Facts) -> tuple[str, ...]:
+    visit = facts.primary_visit
+    every, some, no = (facts.one("responders", "agreement", visit=visit.id, group=group) for group in (EVERY, SOME, NO))
+    both = facts.one("responders", "agreement", visit=visit.id, group=WITH_GLOBAL_CHANGE)
+    if not every.n or every.k is None or some.k is None or no.k is None:
+        return ()
+    together = (
+        f"At {at(visit)}, of {people(every.n)} in whom every rule recorded can be told, {count(every.k)} improved by all of "
+        f"them, {count(some.k)} by some and {count(no.k)} by none."
+    )
+    percent = facts.protocol.outcomes.responder_percents[0]
+    pair = f"{capital(improved(facts.primary, percent))} and an answer of much improved or better agreed in "
+    return (together, f"{pair}{share_in_words(both)}.") if both.n else (together,)
+
+
+def _worse(facts: Facts) -> tuple[str, ...]:
+    visit, error = facts.primary_visit, facts.primary.error
+    found = {group: facts.one("responders", "worse", visit=visit.id, group=group) for group in (AT_ALL, RELIABLE)}
+    if found[AT_ALL].k is None or not found[AT_ALL].n:
+        return ()
+    beyond = (
+        f", and by more than {fixed(error.reliable_change, 2)} points in {share_in_words(found[RELIABLE])}"
+        if error
+        else ""
+    )
+    return (f"{facts.primary.short} was worse than at the start in {share_in_words(found[AT_ALL])}{beyond}.",)
 
 
 # --- global impression of change ------------------------------------------------------------------------------------

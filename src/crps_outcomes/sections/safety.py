@@ -9,6 +9,15 @@ from crps_outcomes.layout import noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_AVAILABLE
 from crps_outcomes.numbers import count, fixed, people, percent, plural
 from crps_outcomes.report_model import Cell, Column, Section, Table
+from crps_outcomes.safety_words import (
+    ROBUST,
+    course_table,
+    cut_by_person,
+    dose_lines,
+    event_lines,
+    rate_by_person,
+    still_possible,
+)
 from crps_outcomes.wording import (
     capital,
     count_and_percent,
@@ -45,6 +54,7 @@ def safety(facts: Facts) -> Section:
         ),
         tables={
             "events": _events(facts),
+            **({} if facts.is_release else {"course": course_table(facts)}),
             "monitoring": _monitoring(facts),
             **({} if facts.is_release else {"signals": _signals(facts)}),
             "by_dose": _by_dose(facts),
@@ -52,6 +62,8 @@ def safety(facts: Facts) -> Section:
         text={
             "serious": (serious_in_words(facts), stops_in_words(facts)),
             "liver": (*_liver(facts), *_liver_grades(facts), *_hys_law(facts)),
+            "events": event_lines(facts),
+            "by_dose": dose_lines(facts),
         },
     )
 
@@ -98,7 +110,9 @@ def stops_in_words(facts: Facts) -> str:
             "" if every.upper is None or not every.n else f"; up to {_limit(every)} of people could still be affected"
         )
         return f"No injection broken off and no stopped order of ketamine is on record{limit}."
-    reasons = f"for a harm in {harm.mark or counted(harm.k)}" if harm.mark or harm.k else "for a harm in none of them"
+    reasons = f"for a harm in {harm.mark or counted(harm.k)}" if harm.mark or harm.k else "for a harm in nobody"
+    if not harm.mark and not harm.k and harm.upper is not None and harm.n:
+        reasons += f" (up to {_limit(harm)} of people could still be affected)"
     among = f"{people(every.k)} of {count(every.n or 0)}"
     return (
         f"Ketamine was broken off or its order stopped in {among}, {reasons}; without a recorded reason it is no harm."
@@ -137,7 +151,9 @@ def _events(facts: Facts) -> Table:
         empty="No adverse event is on record. That is not the same as none having happened.",
         style="fixed middle",
     )
-    return noted(table, facts, f"Intervals: exact Poisson. Grid: {grid_words(scale)} per 100 sessions.")
+    by_person = ROBUST if any(rate_by_person(facts, e.group) for e in rates) else ""
+    exact = "Intervals: exact Poisson, too narrow where events come again in one person."
+    return noted(table, facts, exact, by_person, f"Grid: {grid_words(scale)} per 100 sessions.")
 
 
 def _event_row(facts: Facts, rate: Estimate, scale: Scale) -> Row:
@@ -146,7 +162,7 @@ def _event_row(facts: Facts, rate: Estimate, scale: Scale) -> Row:
     return row(
         name,
         rate.mark or counted(rate.k),
-        mean_in_cell(rate, 1),
+        Cell(mean_in_cell(rate, 1), sub=rate_by_person(facts, rate.group)),
         _drawn(rate, name, scale),
         count_and_percent(affected),
     )
@@ -172,9 +188,9 @@ def _monitoring(facts: Facts) -> Table:
         encoding=f"Readings more than {first} and up to {last} minutes after the injection; the rest of the sessions are "
         "unknown, not normal.",
         columns=(
-            *text_columns(("Vital sign or scale", 38)),
-            *number_columns(("Sessions watched", 38), ("Mean peak rise (95% CI)", 44)),
-            *text_columns(("Sessions beyond the cut-off", 54)),
+            *text_columns(("Vital sign or scale", 36)),
+            *number_columns(("Sessions watched", 30), ("Mean peak rise (95% CI)", 40)),
+            *text_columns(("Sessions beyond the cut-off", 68)),
         ),
         rows=tuple(_monitoring_rows(facts)) if any(_is_watched(facts, measure) for measure in plan.watched) else (),
         empty="No vital sign is on record around any session, so nothing can be said about them.",
@@ -234,7 +250,9 @@ def _beyond(facts: Facts, cut: Cut) -> Cell:
     definition = facts.study.measures[cut.measure]
     unit = (definition.unit_label or definition.unit).split(",")[0]
     words = f"{SIGNS[cut.statistic]} {fixed(cut.value, 0 if cut.value == int(cut.value) else 1)} {unit} ({UNCONFIRMED})"
-    return Cell("not monitored" if found.n == 0 else share_line(found), sub=words)
+    by_person = cut_by_person(facts, cut.measure, f"{cut.statistic} {cut.value:g}")
+    sub = "; ".join(part for part in (words, by_person) if part)
+    return Cell("not monitored" if found.n == 0 else share_line(found), sub=sub)
 
 
 def _risen(facts: Facts) -> Cell:
@@ -246,13 +264,15 @@ def _risen(facts: Facts) -> Cell:
 
 # --- harms by source ------------------------------------------------------------------------------------------------
 
-SOURCES = ("any", "reported", "diagnosed", "answered")
+ANYWHERE = "any"
+SOURCES = (ANYWHERE, "reported", "diagnosed", "answered")
 
 
 def _signals(facts: Facts) -> Table:
     """Kinds of harm by where they are recorded; the internal edition only, and absent from the others."""
     found = {e.group: e for e in facts.every("safety", "signal")}
-    kinds = sorted({group.rsplit(": ", 1)[0] for group in found})
+    declared = {e.group for e in facts.every("safety", "harm_absent")}
+    kinds = sorted({group.rsplit(": ", 1)[0] for group in found} | declared)
     table = Table(
         title="Harms by where they are recorded.",
         encoding="People with each kind after the first dose. An answer counts above its cut; people asked are the "
@@ -261,11 +281,21 @@ def _signals(facts: Facts) -> Table:
             *text_columns(("Kind of harm", 54)),
             *number_columns(("Anywhere", 28), ("Reported", 28), ("Diagnosis", 28), ("Answer", 36)),
         ),
-        rows=tuple(row(capital(kind), *(_source_cell(found, kind, source) for source in SOURCES)) for kind in kinds),
+        rows=tuple(row(capital(kind), *_source_cells(facts, found, kind)) for kind in kinds),
         empty="No harm of a listed kind is on record.",
         style="dense fixed",
     )
-    return noted(table, facts, "Suicidality and misuse belong to a safety review of each person.")
+    return noted(
+        table, facts,
+        "0 (up to ...): nobody, and what none still allows as a share of everyone treated (one-sided exact 95% limit).",
+        "Suicidality and misuse belong to a safety review of each person.",
+    )  # fmt: skip
+
+
+def _source_cells(facts: Facts, found: Mapping[str, Estimate], kind: str) -> Iterator[str]:
+    for source in SOURCES:
+        nobody = still_possible(facts, kind) if source == ANYWHERE else ""
+        yield nobody or _source_cell(found, kind, source)
 
 
 def _source_cell(found: Mapping[str, Estimate], kind: str, source: str) -> str:

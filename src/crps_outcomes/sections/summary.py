@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from crps_outcomes.drawings import spark
 from crps_outcomes.layout import noted, row, text_columns
 from crps_outcomes.marks import NO_INTERVAL, NOT_APPLICABLE
-from crps_outcomes.numbers import count, fixed, people, plural
+from crps_outcomes.numbers import count, day_in_words, fixed, interval, people, percent, plural
 from crps_outcomes.report_model import Cell, Run, Section, Table
 from crps_outcomes.sections.completeness import completed_at_primary, pull_in_words
 from crps_outcomes.sections.responders import MISSING, OBSERVED, best_known, responder, responders_in_words
@@ -21,6 +21,7 @@ from crps_outcomes.wording import (
     k_of_n,
     mean_in_cell,
     mean_in_words,
+    sentences,
     share_in_words,
     share_limits,
     why_hidden,
@@ -153,10 +154,16 @@ def _share_course(points: Sequence[Point], visit: Visit, what: str) -> Cell:
     if len(points) < 2:
         return Cell(NOT_APPLICABLE)
     first, last = points[0], points[-1]
-    alt = (
-        f"Share of people with {what}: {fixed(first.mean, 0)}% at the first visit, {fixed(last.mean, 0)}% at the last."
-    )
+    alt = f"Share of people with {what}: {_share_at(first)} at the first visit, {_share_at(last)} at the last."
     return Cell("", drawing=spark(points, week_of(visit), alt))
+
+
+def _share_at(point: Point) -> str:
+    """Such as "51% (95% CI 41 to 61)", or "93% of 54" where the share only describes."""
+    value = percent(point.mean, point.n)
+    if point.lower is None or point.upper is None:
+        return f"{value} of {count(point.n)}"
+    return f"{value} (95% CI {interval(point.lower, point.upper, lambda limit: fixed(limit, 0))})"
 
 
 def _adverse_row(facts: Facts) -> Row:
@@ -253,8 +260,20 @@ def cannot_tell(facts: Facts) -> tuple[str, ...]:
         "Which dose is best: dose can follow response.",
         "How this stands to published studies: none gave ketamine into a muscle for CRPS.",
         _unwatched(facts),
+        _plan_changed(facts),
     ]
     return tuple(line for line in lines if line)
+
+
+def _plan_changed(facts: Facts) -> str:
+    changes = facts.provenance.plan.changes
+    if not changes:
+        return ""
+    if not any(change.differences for change in changes):
+        return "Whether the analysis plan changed after data were seen: earlier reports did not keep it."
+    last = day_in_words(changes[-1].on)
+    often = f"{len(changes)} times, last" if len(changes) > 1 else ""
+    return f"What the first plan would have shown: it changed {sentences(often, f'on {last}')}, after data were seen."
 
 
 def _unwatched(facts: Facts) -> str:

@@ -11,16 +11,23 @@ from crps_outcomes.errors import DefinitionError
 from crps_outcomes.facts import Facts
 from crps_outcomes.language import ENGLISH
 from crps_outcomes.numbers import keep_together
-from crps_outcomes.report_model import Figure, Flow, ReportModel, Section
+from crps_outcomes.report_model import Cell, Figure, Flow, ReportModel, Section, Table
+from crps_outcomes.sections.checklist import checklist
 from crps_outcomes.sections.completeness import completeness, draft_in_words, pull_in_words
 from crps_outcomes.sections.context import context
+from crps_outcomes.sections.course import course
 from crps_outcomes.sections.dosing import dosing
+from crps_outcomes.sections.durability import durability
 from crps_outcomes.sections.endpoints import endpoints
+from crps_outcomes.sections.exposure_response import exposure_response
 from crps_outcomes.sections.flow import flow
 from crps_outcomes.sections.function import function
 from crps_outcomes.sections.methods import methods
+from crps_outcomes.sections.missing import missing
+from crps_outcomes.sections.natural_course import natural_course
 from crps_outcomes.sections.pain import pain
 from crps_outcomes.sections.participants import participants
+from crps_outcomes.sections.precision import precision
 from crps_outcomes.sections.provenance import provenance as provenance_section
 from crps_outcomes.sections.responders import responders
 from crps_outcomes.sections.safety import safety
@@ -42,12 +49,19 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "dosing": dosing,
     "endpoints": endpoints,
     "pain": pain,
+    "course": course,
+    "natural_course": natural_course,
     "responders": responders,
+    "durability": durability,
     "function": function,
+    "exposure_response": exposure_response,
     "safety": safety,
     "completeness": completeness,
+    "missing": missing,
+    "precision": precision,
     "context": context,
     "methods": methods,
+    "checklist": checklist,
     "provenance": provenance_section,
 }
 
@@ -59,7 +73,7 @@ def compose(releasable: Releasable, study: Study, report: ReportDefinition, prov
         DefinitionError: the report lists a section that does not exist.
     """
     facts = Facts(releasable, study, report, provenance)
-    sections = numbered(_sections(facts))
+    sections = with_links(numbered(_sections(facts)))
     return ReportModel(
         report=report.id,
         title=report.title,
@@ -105,6 +119,21 @@ def numbered(sections: Iterator[Section]) -> tuple[Section, ...]:
         )
         for section in sections
     )
+
+
+def with_links(sections: tuple[Section, ...]) -> tuple[Section, ...]:
+    """The sections with every link in the words of the section it leads to."""
+    names = {section.id: section.short for section in sections}
+
+    def named(cell: Cell) -> Cell:
+        return replace(cell, links=tuple(replace(link, words=names[link.section]) for link in cell.links))
+
+    def linked(table: Table) -> Table:
+        return replace(
+            table, rows=tuple(tuple(named(cell) if cell.links else cell for cell in line) for line in table.rows)
+        )
+
+    return tuple(replace(one, tables={key: linked(table) for key, table in one.tables.items()}) for one in sections)
 
 
 def _is_drawn(item: Figure | Flow) -> bool:

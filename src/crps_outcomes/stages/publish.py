@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def publish(  # noqa: PLR0913 - the parts of a run, where it goes, and whether i
     *,
     is_withdrawn: bool = False,
 ) -> Path:
-    """The run folder: report.pdf, report.html, tables/*.csv, estimates.csv, provenance.json, about.json.
+    """The run folder: report.pdf and .html, tables/*.csv, estimates.csv, checklist.csv where there is one, three JSON files.
 
     The same provenance has the same folder. One that holds the same bytes already is kept; the pointer to the current
     run of this report and edition is set either way.
@@ -63,16 +64,20 @@ def contents(
     rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance
 ) -> dict[str, bytes]:
     """Every file of the run by its name inside the folder. Names come from our own counters and section names."""
+    rules = {"edition": releasable.edition, "threshold": releasable.threshold, "rules": releasable.rules}
+    about = {"title": model.title, "kind": model.kind, "pulled": model.pulled, "draft": model.draft}
     files = {
         "report.pdf": rendered.pdf,
         "report.html": rendered.html.encode(),
         **{name: text.encode() for name, text in attached(releasable, provenance).items()},
+        "disclosure.json": _json(rules).encode(),
+        "about.json": _json(about).encode(),
     }
-    about = {"title": model.title, "kind": model.kind, "pulled": model.pulled, "draft": model.draft}
-    files["about.json"] = (json.dumps(about, indent=2, sort_keys=True) + "\n").encode()
     if rendered.archive:
         files["report-archive.pdf"] = rendered.archive
     for section in model.sections:
+        if section.id == "checklist" and section.tables:
+            files["checklist.csv"] = csv_of_checklist([*section.tables.values()]).encode()
         for key, table in section.tables.items():
             if table.rows:
                 files[f"tables/{table.number:02d}-{section.id}-{key}.csv"] = csv_of_table(table).encode()
@@ -83,8 +88,12 @@ def attached(releasable: Releasable, provenance: Provenance) -> dict[str, str]:
     """The data of a run as texts by file name: what an archive copy of the PDF carries too."""
     return {
         "estimates.csv": csv_of_frame(releasable.estimates),
-        "provenance.json": json.dumps(provenance.record, indent=2, sort_keys=True) + "\n",
+        "provenance.json": _json(provenance.record),
     }
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def current(runs: Path, report: str, edition: str) -> Path | None:
@@ -99,6 +108,11 @@ def current(runs: Path, report: str, edition: str) -> Path | None:
 def csv_of_table(table: Table) -> str:
     """A table of the report as it is printed; every cell is text."""
     return _csv([[column.label for column in table.columns], *([cell.plain for cell in row] for row in table.rows)])
+
+
+def csv_of_checklist(tables: Sequence[Table]) -> str:
+    """All tables of the checklists under one head."""
+    return csv_of_table(replace(tables[0], rows=tuple(line for table in tables for line in table.rows)))
 
 
 def csv_of_frame(frame: pd.DataFrame) -> str:
