@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ needs_browser = pytest.mark.skipif(
 # Page coordinates of every line of every text, what may clip it, and how wide the page is.
 LOOK = """
 const clipped = [], page = document.documentElement;
-const sees = e => { const s = getComputedStyle(e); return s.visibility !== 'hidden' && s.display !== 'none' };
+const sees = e => e.closest('svg') ? true : e.checkVisibility({visibilityProperty: true});
 const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), lines = [];
 while (walker.nextNode()) {
   const node = walker.currentNode, own = node.parentElement;
@@ -94,8 +95,6 @@ class Window:
     def picture(self, file: Path) -> None:
         """The whole page as PNG."""
         shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "format": "png"})
-        import base64  # noqa: PLC0415 - for looking only
-
         file.write_bytes(base64.b64decode(shot["data"]))
 
 

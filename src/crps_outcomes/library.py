@@ -234,13 +234,14 @@ def _item(entry: Entry, shelved: Shelved, words: Strings, lang: str) -> Item:
     run, base = entry.run, "" if shelved == "release" else "../runs/"
     is_offered = not (shelved == "release" and entry.withdrawal)
     until = day(entry.valid_until, lang)
+    is_draft = entry.standing == "not_final"
     return Item(
         run_id=run.run_id,
         standing=entry.standing,
         word=words[f"library.{entry.standing}"],
         meaning=words.say(f"library.{entry.standing}_means", day=until),
         as_of=day(date.fromisoformat(run.as_of), lang),
-        valid_until=until,
+        valid_until="" if is_draft else until,
         lines=tuple(_lines(entry, shelved, words, lang)),
         links=tuple((words[f"file.{FILES[name]}"], f"{base}{run.run_id}/{name}") for name in entry.files if is_offered),
     )

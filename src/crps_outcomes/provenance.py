@@ -96,7 +96,7 @@ def trace(  # noqa: PLR0913, PLR0917 - what a report is made of
         compared_with_on=manifest.before_on,
         holes=manifest.holes,
         form=form,
-        valid_until=study.protocol.valid_until(as_of, edition).isoformat(),
+        valid_until="" if manifest.holes else study.protocol.valid_until(as_of, edition).isoformat(),
     )
 
 
