@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from crps_outcomes import codes, faults, measures, orchestration, progress, settings, shelves, snapshots
+from crps_outcomes import codes, faults, measures, orchestration, progress, settings, shelves, snapshots, who
 from crps_outcomes.console import CODES, OutOption, StudyOption, home_at, stops
 from crps_outcomes.deployments import read as read_deployments
 from crps_outcomes.doctor import examine
@@ -50,6 +50,7 @@ app.add_typer(measures.app, name="measure")
 app.command("measures", epilog=CODES)(measures.measures)
 app.command("status", epilog=shelves.STATUS_CODES)(shelves.status)
 app.command("withdraw", epilog=CODES)(shelves.withdraw)
+app.command("who", epilog=CODES)(who.who)
 
 ReportOption = Annotated[
     list[str] | None, typer.Option("--report", help="Report to make; may be repeated. Without it: evidence.")
@@ -104,9 +105,10 @@ def main() -> None:
 
 @app.command(epilog=CODES)
 @stops
-def demo(
+def demo(  # noqa: PLR0913 - one argument per option of the command
     patients: PatientsOption = 80,
     seed: SeedOption = 7,
+    report: ReportOption = None,
     edition: EditionOption = Edition.internal,
     out: OutOption = None,
     *,
@@ -125,7 +127,7 @@ def demo(
         with serve(cohort.folder, home.root / "demo" / "server", progress=tell) as address:
             tell("Waiting for the scheduler")
             wanted = {"source": address, "edition": edition, "home": str(home.root), "as_of": cohort.ends_on}
-            runs = _report(parse(NightlyParams, wanted), ready)
+            runs = _report(parse(NightlyParams, {**wanted, "reports": report or ["evidence"]}), ready)
     typer.echo(f"{patients} synthetic patients, from nothing to report in {time.monotonic() - started:.0f} s")
     _show(runs, load(locate()))
 

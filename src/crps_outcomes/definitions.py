@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from crps_outcomes.declaration import Definition, Identifier, State
 from crps_outcomes.language import Language, Paper  # noqa: TC001 - pydantic reads the annotations at run time
+from crps_outcomes.monitoring import Quality
 from crps_outcomes.plan import Plan
 
 if TYPE_CHECKING:
@@ -651,6 +652,7 @@ class Protocol(Definition):
     outcomes: OutcomePlan
     plan: Plan = Plan()
     safety: SafetyPlan
+    quality: Quality = Quality()
     disclosure: Disclosure = Disclosure()
     form: FormPlan = FormPlan()
     library: LibraryPlan = LibraryPlan()

@@ -51,7 +51,8 @@ class Releasable:
 
     ``people`` is OUTCOMES and ``doses`` is DOSES in the internal edition, None in the release edition. ``counts`` is
     COUNTS, its hidden cells missing. ``rejections`` has rule, reason, stage, n, suppressed; ``sources`` has
-    resource_type, n, hole; ``changes`` is CHANGES, its numbers missing in the release edition.
+    resource_type, n, hole; ``changes`` is CHANGES, its numbers missing in the release edition. ``actions`` lists what
+    to see to, people by their code; only an internal edition has it, and only where codes can be made.
     """
 
     edition: str
@@ -64,6 +65,7 @@ class Releasable:
     sources: pd.DataFrame
     changes: pd.DataFrame
     rules: tuple[str, ...]
+    actions: pd.DataFrame | None = None
     register: Register | None = field(default=None, repr=False)  # what is remembered of this release; never published
 
 

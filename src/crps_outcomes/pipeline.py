@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from crps_outcomes import derive as derivation
-from crps_outcomes import library, plan_history
+from crps_outcomes import library, plan_history, pseudonyms
 from crps_outcomes.differencing import Seal
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
@@ -89,7 +89,8 @@ def report(
     records.see_plan(plan_history.sighting(study.protocol, basis.as_of.isoformat()), study.digest)
     analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=_not_enrolled(plan))
     with place.one_release_at_a_time():
-        releasable = _disclosed(analysis, tables, study, edition.value, place)
+        disclosed = _disclosed(analysis, tables, study, edition.value, place)
+    releasable = disclose.with_actions(disclosed, tables, study, pseudonyms.coder(place), basis.as_of)
     form = Form(**{**study.protocol.form.model_dump(), **(wish or {})})
     traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of, form)
     told = plan_history.told(study.protocol, records.plans())

@@ -22,6 +22,7 @@ from crps_outcomes.analysis.natural_course import natural_course
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.precision import precision
+from crps_outcomes.analysis.quality import quality
 from crps_outcomes.analysis.responders import OBSERVED, responders
 from crps_outcomes.analysis.response_rules import response_rules
 from crps_outcomes.analysis.safety import safety
@@ -54,6 +55,7 @@ SECTIONS = (
     safety,
     completeness,
     context,
+    quality,
 )
 
 

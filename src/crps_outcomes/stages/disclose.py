@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
+from crps_outcomes.analysis.actions import actions
 from crps_outcomes.analysis.coarse import coarsened, frequent_terms, people_with_other_terms, with_fewer_counts
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.flow import REASONS
@@ -20,6 +21,7 @@ from crps_outcomes.tables import ESTIMATES, build, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import date
 
     from crps_outcomes.differencing import Published, Seal
     from crps_outcomes.stages.analyse import Analysis
@@ -68,6 +70,21 @@ def disclose(
     if edition not in EDITIONS:
         raise DefinitionError(f"edition: it should be one of {', '.join(EDITIONS)}")
     return EDITIONS[edition](analysis, tables, study, history)
+
+
+def with_actions(
+    found: Releasable, tables: Tables, study: Study, code_of: Callable[[str], str], as_of: date
+) -> Releasable:
+    """An internal edition with its action list, people by their code; any other edition as it is."""
+    if found.edition != "internal":
+        return found
+    return replace(found, actions=_coded(actions(Cohort(tables, study, as_of)), code_of))
+
+
+def _coded(listed: pd.DataFrame, code_of: Callable[[str], str]) -> pd.DataFrame:
+    """The action list with codes in place of what the source calls people."""
+    codes = [code_of(str(subject)) for subject in listed["subject_id"]]
+    return listed.assign(code=codes).drop(columns="subject_id")
 
 
 def internal(analysis: Analysis, tables: Tables, study: Study, _: History | None = None) -> Releasable:
@@ -323,7 +340,8 @@ def _hidden_counts(counts: pd.DataFrame, hidden: Mapping[str, str], before: Mapp
             counts[column].mask(cells.isin(list(hidden)))
             .mask(is_held, pd.Series(earlier, counts.index, dtype="Int64"))
         )  # fmt: skip
-    reason = counts["step"].map(REASONS).fillna("").mask((shown["n_left"] == 0).fillna(value=False), "")
+    nobody = (shown["n_left"] == 0).to_numpy(dtype=bool, na_value=False)
+    reason = counts["step"].map(REASONS).fillna("").mask(nobody, "")
     return counts.assign(**shown, reason=reason.astype("str"))
 
 
