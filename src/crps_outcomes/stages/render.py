@@ -18,8 +18,8 @@ import sys
 import tempfile
 import unicodedata
 from dataclasses import dataclass
-from datetime import date
-from functools import lru_cache
+from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -29,12 +29,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from crps_outcomes.errors import DefinitionError, PipelineError
+from crps_outcomes.language import ENGLISH, strings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from crps_outcomes.report_model import ReportModel
 
+#: What may be attached to an archive copy, in words a reader of the attachment list sees.
+ATTACHED = {
+    "estimates.csv": "Every number of the report, one a line",
+    "provenance.json": "What the report was made from",
+}
 SECONDS, MEMORY_BYTES = 300, 4 << 30
 REFUSED = 4
 #: The child runs the code that runs here, wherever the environment would find a package of that name.
@@ -51,19 +57,26 @@ FONT_CONFIGURATION = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fo
 
 @dataclass(frozen=True)
 class Rendered:
-    """The report as one self-contained HTML file and as PDF."""
+    """The report as one self-contained HTML file and as PDF; ``archive`` is the PDF/A-3 copy with the data in it, if asked for."""
 
     html: str
     pdf: bytes
+    archive: bytes = b""
 
 
-def render(model: ReportModel, study_root: Path, environment: Mapping[str, str] | None = None) -> Rendered:
+def render(
+    model: ReportModel,
+    study_root: Path,
+    environment: Mapping[str, str] | None = None,
+    attached: Mapping[str, str] | None = None,
+) -> Rendered:
     """HTML and PDF of a report; the same model gives the same bytes.
 
     Args:
         model: the report, nothing left to compute.
         study_root: the study folder, whose ``templates/`` are used.
         environment: variables the layout engine needs on this machine to be found, if any.
+        attached: texts by file name that go into an archive copy; without any there is none.
 
     Raises:
         PipelineError: a table is too long for paper, or the layout engine refused, warned, or did not end in time;
@@ -71,8 +84,9 @@ def render(model: ReportModel, study_root: Path, environment: Mapping[str, str] 
     """
     check_length(model)
     templates = (study_root / "templates").resolve()
-    page = page_html(model, templates)
-    return Rendered(self_contained(page, templates), _lay_out(page, templates, model, environment or {}))
+    page, machine = page_html(model, templates), environment or {}
+    archive = _lay_out(page, templates, model, machine, attached) if attached else b""
+    return Rendered(self_contained(page, templates), _lay_out(page, templates, model, machine), archive)
 
 
 def check_length(model: ReportModel) -> None:
@@ -95,11 +109,14 @@ def check_length(model: ReportModel) -> None:
 
 def page_html(model: ReportModel, templates: Path) -> str:
     """The template filled with the model; style and fonts are linked."""
-    return page_environment(templates).get_template("report.html.j2").render(report=model)
+    return page_environment(templates, model.form.lang).get_template("report.html.j2").render(report=model)
 
 
-def page_environment(templates: Path) -> Environment:
-    """Every text is escaped, a name that does not exist is an error, and only our own drawings pass as markup."""
+def page_environment(templates: Path, lang: str = ENGLISH) -> Environment:
+    """Every text is escaped, a name that does not exist is an error, and only our own drawings pass as markup.
+
+    Every template has ``words``, the catalogue of the language.
+    """
     environment = Environment(
         loader=FileSystemLoader(templates),
         autoescape=True,
@@ -108,6 +125,7 @@ def page_environment(templates: Path) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["drawing"] = Markup
+    environment.globals["words"] = strings(templates.parent, lang)
     return environment
 
 
@@ -120,11 +138,18 @@ def self_contained(page: str, templates: Path) -> str:
     link = '<link rel="stylesheet" href="report.css">'
     if page.count(link) != 1:
         raise DefinitionError(f"templates/report.html.j2: should hold {link} once")
-    css = (templates / "report.css").read_text(encoding="utf-8")
+    css = style(templates)
     inlined = re.sub(r"url\((fonts/[\w.-]+)\)", lambda match: _font_url(templates / match[1]), css)
     return page.replace(link, f"<style>\n{inlined}</style>")
 
 
+def style(templates: Path) -> str:
+    """The style of print for both, and that of screens behind it; the layout engine reads the first alone."""
+    printed, screen = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "screen.css"))
+    return f"{printed}\n@media screen {{\n{screen}}}\n"
+
+
+@cache
 def _font_url(file: Path) -> str:
     """The unmodified font in the compressed container browsers read."""
     font = TTFont(file, recalcTimestamp=False)
@@ -143,7 +168,7 @@ def in_fonts(page: str, templates: Path) -> str:
     return "".join(letter if letter.isascii() or ord(letter) in known else "?" for letter in page)
 
 
-@lru_cache(maxsize=4)
+@cache
 def _letters(templates: Path) -> frozenset[int]:
     """What every font that the style names can print; a mark apart from its letter leaves a hole in the text of a PDF."""
     css = (templates / "report.css").read_text(encoding="utf-8")
@@ -155,8 +180,15 @@ def _letters(templates: Path) -> frozenset[int]:
 # --- PDF, in this process: start the child ----------------------------------------------------------------------------
 
 
-def _lay_out(page: str, templates: Path, model: ReportModel, environment: Mapping[str, str]) -> bytes:
-    task = json.dumps({"html": in_fonts(page, templates), "templates": str(templates), "identity": model.identity})
+def _lay_out(
+    page: str,
+    templates: Path,
+    model: ReportModel,
+    environment: Mapping[str, str],
+    attached: Mapping[str, str] | None = None,
+) -> bytes:
+    own_files = {"attached": dict(attached or {}), "created": model.created}
+    task = json.dumps({"html": in_fonts(page, templates), "templates": str(templates), "identity": model.identity, **own_files})
     seconds = (date.fromisoformat(model.created) - date(1970, 1, 1)).days * 86_400
     with tempfile.TemporaryDirectory() as scratch:
         fonts = Path(scratch) / "fonts.conf"
@@ -187,8 +219,8 @@ def _last_line(stderr: bytes) -> str:
 # --- PDF, in the child ------------------------------------------------------------------------------------------------
 
 
-def write_pdf(page: str, templates: Path, identity: str) -> bytes:
-    """The finished PDF of a page.
+def write_pdf(page: str, templates: Path, identity: str, attached: Mapping[str, str], created: date) -> bytes:
+    """The finished PDF of a page: PDF/UA-1, or PDF/A-3a and PDF/UA-1 where texts are attached.
 
     Raises:
         PipelineError: the layout engine logged a warning, or the page holds something active.
@@ -201,10 +233,17 @@ def write_pdf(page: str, templates: Path, identity: str) -> bytes:
     for name in ("weasyprint", "fontTools"):
         logging.getLogger(name).addHandler(said)
     document = weasyprint.HTML(string=page, base_url=f"{templates.as_uri()}/", url_fetcher=_fetcher(templates))
-    pdf = document.write_pdf(pdf_variant="pdf/ua-1", pdf_identifier=identity.encode())
+    at = datetime(created.year, created.month, created.day, tzinfo=UTC)
+    files = [
+        weasyprint.Attachment(file_obj=io.BytesIO(text.encode()), name=name, description=ATTACHED[name],
+                              created=at, modified=at, relationship="Data")
+        for name, text in attached.items()
+    ]  # fmt: skip
+    variant = "pdf/a-3a" if attached else "pdf/ua-1"
+    pdf = document.write_pdf(pdf_variant=variant, pdf_identifier=identity.encode(), attachments=files)
     if said.heard:
         raise PipelineError(f"the layout engine warned: {'; '.join(sorted(said.heard))}")
-    return finish(pdf)
+    return finish(pdf, attached)
 
 
 class _Listener(logging.Handler):
@@ -259,7 +298,8 @@ def child() -> None:
     task = json.load(sys.stdin)
     sys.addaudithook(_refuse_network)
     try:
-        pdf = write_pdf(task["html"], Path(task["templates"]), task["identity"])
+        created = date.fromisoformat(task["created"])
+        pdf = write_pdf(task["html"], Path(task["templates"]), task["identity"], task["attached"], created)
     except BaseException as error:  # noqa: BLE001 - the fetcher's refusal is not an Exception
         _stop(error)
     sys.stdout.buffer.write(pdf)
