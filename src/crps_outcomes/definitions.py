@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from crps_outcomes.declaration import Definition, Identifier, State
+from crps_outcomes.language import Language  # noqa: TC001 - pydantic reads the annotations at run time
 from crps_outcomes.plan import Plan
 
 if TYPE_CHECKING:
@@ -665,3 +666,4 @@ class ReportDefinition(Definition):
     kind: str
     audience: str
     sections: tuple[Identifier, ...]
+    languages: tuple[Language, ...] = ("en-GB", "en-US")  # those its sentences exist in

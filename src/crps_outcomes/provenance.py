@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from crps_outcomes.language import PLAIN, Form
 from crps_outcomes.plan_history import PlanRecord
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Provenance:
     code_before: str = ""  # digest of the program of the last report of this kind, where it is another
     study_before: str = ""  # the same of the study folder
     before_on: str = ""  # the day that report spoke of, where either is another
+    form: Form = PLAIN  # paper, language, and whether the data are attached
+    valid_until: str = ""  # the last day the report may be read as the present state
 
     @property
     def record(self) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from crps_outcomes.language import ENGLISH, PLAIN, Form
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -167,7 +169,8 @@ class ReportModel:
     identity: str
     sections: tuple[Section, ...]
     draft: str = ""  # what every page of a draft says: that it is one, and what is missing
-    lang: str = "en"
+    form: Form = PLAIN  # language of the furniture, paper, attachments
+    text_lang: str = ENGLISH  # language of the sentences
 
     @property
     def contents(self) -> tuple[Section, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from itertools import count
 from typing import TYPE_CHECKING
 
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.facts import Facts
-from crps_outcomes.numbers import day, keep_together
+from crps_outcomes.language import ENGLISH
+from crps_outcomes.numbers import keep_together
 from crps_outcomes.report_model import Cell, Figure, Flow, ReportModel, Section, Table
 from crps_outcomes.sections.checklist import checklist
 from crps_outcomes.sections.completeness import completeness, draft_in_words
@@ -63,8 +65,6 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "provenance": provenance_section,
 }
 
-EDITIONS = {"internal": "Internal edition: contains small cells", "release": "Release edition"}
-
 
 def compose(releasable: Releasable, study: Study, report: ReportDefinition, provenance: Provenance) -> ReportModel:
     """The report model: all sections written, tables and figures numbered, nothing left to compute.
@@ -87,6 +87,8 @@ def compose(releasable: Releasable, study: Study, report: ReportDefinition, prov
         created=provenance.as_of.isoformat(),
         identity=provenance.identity,
         sections=sections,
+        form=provenance.form,
+        text_lang=facts.lang if facts.lang in report.languages else ENGLISH,
     )
 
 
@@ -140,23 +142,25 @@ def _is_drawn(item: Figure | Flow) -> bool:
 def _status(facts: Facts) -> tuple[str, ...]:
     """What stands at the foot of every page."""
     marks = {
-        EDITIONS[facts.releasable.edition]: True,
-        "Synthetic data": facts.protocol.is_synthetic,
-        "Example protocol": facts.protocol.is_example,
-        "Completeness unverified": facts.provenance.data_status == "unverified",
+        facts.releasable.edition: True,
+        "synthetic": facts.protocol.is_synthetic,
+        "example": facts.protocol.is_example,
+        "unverified": facts.provenance.data_status == "unverified",
     }
-    return tuple(mark for mark, holds in marks.items() if holds)
+    return tuple(facts.words[f"status.{mark}"] for mark, holds in marks.items() if holds)
 
 
 def _meta(facts: Facts) -> tuple[tuple[str, str], ...]:
-    data = "synthetic" if facts.protocol.is_synthetic else "real"
-    return (
-        ("Site", facts.protocol.site),
-        ("Data as of", day(facts.provenance.as_of)),
-        ("People treated", counted(facts.n_at("treated"))),
-        ("Data", f"{data}, {facts.provenance.data_status}"),
-        (
-            "Protocol",
-            f"{facts.protocol.id}, version {facts.protocol.version}{' (example)' if facts.protocol.is_example else ''}",
-        ),
-    )
+    words, protocol = facts.words, facts.protocol
+    kind = words[f"data.{'synthetic' if protocol.is_synthetic else 'real'}"]
+    name = "data.example_protocol" if protocol.is_example else "data.protocol"
+    until = facts.provenance.valid_until
+    found = {
+        "site": protocol.site,
+        "as_of": facts.day(facts.provenance.as_of),
+        "valid_until": facts.day(date.fromisoformat(until)) if until else "",
+        "treated": counted(facts.n_at("treated")),
+        "data": f"{kind}, {words[f'data.{facts.provenance.data_status}']}",
+        "protocol": words.say(name, id=protocol.id, version=protocol.version),
+    }
+    return tuple((words[f"label.{label}"], value) for label, value in found.items() if value)

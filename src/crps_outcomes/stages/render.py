@@ -26,6 +26,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from crps_outcomes.errors import DefinitionError, PipelineError
+from crps_outcomes.language import ENGLISH, strings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,11 +70,14 @@ def render(model: ReportModel, study_root: Path, environment: Mapping[str, str] 
 
 def page_html(model: ReportModel, templates: Path) -> str:
     """The template filled with the model; style and fonts are linked."""
-    return page_environment(templates).get_template("report.html.j2").render(report=model)
+    return page_environment(templates, model.form.lang).get_template("report.html.j2").render(report=model)
 
 
-def page_environment(templates: Path) -> Environment:
-    """Every text is escaped, a name that does not exist is an error, and only our own drawings pass as markup."""
+def page_environment(templates: Path, lang: str = ENGLISH) -> Environment:
+    """Every text is escaped, a name that does not exist is an error, and only our own drawings pass as markup.
+
+    Every template has ``words``, the catalogue of the language.
+    """
     environment = Environment(
         loader=FileSystemLoader(templates),
         autoescape=True,
@@ -82,6 +86,7 @@ def page_environment(templates: Path) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["drawing"] = Markup
+    environment.globals["words"] = strings(templates.parent, lang)
     return environment
 
 
