@@ -27,6 +27,7 @@ from crps_outcomes.sections.missing import missing
 from crps_outcomes.sections.natural_course import natural_course
 from crps_outcomes.sections.pain import pain
 from crps_outcomes.sections.participants import participants
+from crps_outcomes.sections.plain import plain, plain_numbers, plain_questions
 from crps_outcomes.sections.precision import precision
 from crps_outcomes.sections.provenance import provenance as provenance_section
 from crps_outcomes.sections.responders import responders
@@ -63,6 +64,9 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "methods": methods,
     "checklist": checklist,
     "provenance": provenance_section,
+    "plain": plain,
+    "plain_numbers": plain_numbers,
+    "plain_questions": plain_questions,
 }
 
 
@@ -74,12 +78,13 @@ def compose(releasable: Releasable, study: Study, report: ReportDefinition, prov
     """
     facts = Facts(releasable, study, report, provenance)
     sections = with_links(numbered(_sections(facts)))
+    title, kind, subject = _names(facts)
     return ReportModel(
         report=report.id,
-        title=report.title,
-        subject=f"{report.kind} for {report.audience[:1].lower()}{report.audience[1:]}",
-        kind=report.kind,
-        running=f"{report.title} · {report.kind}",
+        title=title,
+        subject=subject,
+        kind=kind,
+        running=f"{title} · {kind}",
         status=_status(facts),
         draft=draft_in_words(facts) if facts.provenance.is_draft else "",
         meta=_meta(facts),
@@ -90,6 +95,15 @@ def compose(releasable: Releasable, study: Study, report: ReportDefinition, prov
         form=provenance.form,
         text_lang=facts.lang if facts.lang in report.languages else ENGLISH,
     )
+
+
+def _names(facts: Facts) -> tuple[str, str, str]:
+    """Title, kind and subject: those of the catalogue where it has some for this report, else those of its definition."""
+    report, words = facts.report, facts.words
+    subject = f"{report.kind} for {report.audience[:1].lower()}{report.audience[1:]}"
+    own = {"title": report.title, "kind": report.kind, "subject": subject}
+    title, kind, subject = (words.get(f"{report.id}.{name}", text) for name, text in own.items())
+    return title, kind, subject
 
 
 def _sections(facts: Facts) -> Iterator[Section]:
