@@ -52,6 +52,7 @@ class Estimate:
 
 
 ABSENT = Estimate(reason="no data")
+MONTHS = "quality"  # the section of ESTIMATES whose numbers only the report that lists it holds
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,9 @@ class Facts:
     @property
     def n_intervals(self) -> int:
         """How many confidence intervals the numbers of the report have; quartiles and ranges are none."""
-        every = (row for rows in self._rows.values() for row in rows)
+        held = ((section, rows) for (section, _), rows in self._rows.items())
+        own = (rows for section, rows in held if section != MONTHS or MONTHS in self.report.sections)
+        every = (row for rows in own for row in rows)
         return sum(row.has_interval and not row.method.startswith("median (") for row in every)
 
     @cached_property

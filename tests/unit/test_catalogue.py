@@ -44,7 +44,9 @@ def test_the_names_of_fhir_measures_differ():
 
 def test_the_dictionary_has_every_table_and_every_column():
     text = dictionary()
-    schemas = [one for one in vars(tables).values() if type(one).__name__ == "DataFrameSchema"]
+    schemas = [
+        one for name, one in vars(tables).items() if type(one).__name__ == "DataFrameSchema" and name == one.name
+    ]  # one table may be checked more strictly under another name
     assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == [one.name for one in schemas]
     for schema in schemas:
         section = text.split(f"## {schema.name}\n")[1].split("\n## ")[0]

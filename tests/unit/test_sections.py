@@ -11,6 +11,7 @@ from pathlib import Path
 
 import plain_fixture
 import pytest
+import quality_fixture
 from cohort_tables import the_study
 from report_fixture import AS_OF, facts, model, provenance, releasable, tables
 
@@ -92,7 +93,8 @@ def without_rows() -> Facts:
 
 def every_section() -> dict[str, Section]:
     """Each section once, from the report it stands in first."""
-    return {section.id: section for made in (plain_fixture.sheet(), model()) for section in made.sections}
+    reports = (plain_fixture.sheet(), quality_fixture.model(), model())
+    return {section.id: section for made in reports for section in made.sections}
 
 
 @pytest.mark.parametrize("name", SECTIONS)

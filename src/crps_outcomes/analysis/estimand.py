@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from crps_outcomes.analysis.cohort import ANALYSED, TREATED
@@ -30,6 +31,10 @@ def happened(cohort: Cohort) -> pd.DataFrame:
     Columns: subject_id, kind and term (in the words of the plan), happened_on (missing where no day is known), and rule,
     the name of the plan's rule for it or "anything else".
     """
+    return cohort.once(_happened)
+
+
+def _happened(cohort: Cohort) -> pd.DataFrame:
     columns = ["subject_id", "kind", "term", "happened_on"]
     listed = cohort.of(cohort.tables.intercurrent, TREATED)[columns]
     every = pd.concat([listed, _stops_for_harm(cohort)[columns]], ignore_index=True)
@@ -58,7 +63,8 @@ def durability_events(cohort: Cohort) -> pd.DataFrame:
     """
     effects = {rule.name: rule.durability for rule in cohort.protocol.plan.intercurrent if rule.durability != "ignored"}
     every = happened(cohort)
-    dated = every.assign(effect=every["rule"].map(effects)).dropna(subset=["effect", "happened_on"])
+    every = every.assign(effect=every["rule"].map(effects))
+    dated = every[every["effect"].notna() & every["happened_on"].notna()]
     ordered = dated.sort_values(["subject_id", "happened_on", "effect", "kind"], ascending=[True, True, False, True])
     return ordered[_COLUMNS].drop_duplicates().reset_index(drop=True)
 
@@ -69,7 +75,7 @@ def durability_events(cohort: Cohort) -> pd.DataFrame:
 def changes(cohort: Cohort, measure: str, visit: str) -> pd.Series:
     """The changes that count for the mean, by subject_id of the analysed: a score after a hypothetical event is left out."""
     seen = cohort.at(measure, visit, ANALYSED)
-    found = seen.people(seen.is_observed)["change"].dropna()
+    found = seen.people(seen.is_observed & ~np.isnan(seen.columns["change"]))["change"]
     names = {rule.name for rule in cohort.protocol.plan.intercurrent if rule.change == "hypothetical"}
     return found[~found.index.isin(_whom(cohort, measure, visit, names))]
 
@@ -98,7 +104,8 @@ def _score_days(cohort: Cohort, measure: str, visit: str) -> pd.Series:
     own = outcomes[(outcomes["measure"] == measure) & (outcomes["visit"] == visit)]
     last = next(one.window_days[1] for one in cohort.protocol.visits if one.id == visit)
     ends = cohort.populations[TREATED].set_index("subject_id")["first_dose_on"] + pd.Timedelta(days=last)
-    return own.set_index("subject_id")["taken_on"].reindex(ends.index).fillna(ends)
+    taken = own.set_index("subject_id")["taken_on"].reindex(ends.index)
+    return taken.where(taken.notna(), ends)
 
 
 def _whom(cohort: Cohort, measure: str, visit: str, names: set[str]) -> list[str]:

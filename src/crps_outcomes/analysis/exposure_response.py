@@ -81,7 +81,7 @@ def people_with_doses(cohort: Cohort) -> pd.DataFrame:
     plan = cohort.protocol.outcomes
     seen = cohort.at(plan.primary, plan.primary_visit, ANALYSED)
     changes = seen.people(seen.is_observed)["change"]
-    changes = changes[changes.notna()]
+    changes = changes[changes.notna()].sort_index()
     scores = _scores(cohort)
     until = scores.loc[scores["visit"] == plan.primary_visit, ["subject_id", "day"]]
     given = _sessions(cohort).merge(until, on="subject_id", suffixes=("", "_until"), validate="many_to_one")

@@ -180,7 +180,7 @@ def _entries(cohort: Cohort, before: pd.DataFrame, entry: float) -> _Entry:
     """The first score before the first dose is the one people entered by; without one on record it is the baseline."""
     plan = cohort.protocol.outcomes
     start = cohort.at(plan.primary, "baseline", ANALYSED)
-    baselines = start.people(start.is_observed)["value"]
+    baselines = start.people(start.is_observed)["value"].sort_index()  # so that samples do not hang on the rows' order
     at_visit = cohort.at(plan.primary, plan.primary_visit, ANALYSED)
     changes = at_visit.people(at_visit.is_observed)["change"].reindex(baselines.index)
     grouped = before.groupby("subject_id")["value"]

@@ -61,7 +61,7 @@ def grouped(cohort: Cohort, by: str) -> pd.Series:
     frame = cohort.populations[ANALYSED] if TEXTS.get(by, by) in ("subjects", "age") else cohort.tables.context
     known = frame.set_index("subject_id").reindex(cohort.people(ANALYSED))
     if by in TEXTS:
-        return known[by].fillna(NOT_KNOWN)
+        return known[by].mask(known[by].isna(), NOT_KNOWN)
     column, cuts = _cuts(cohort, by)
     return known[column].map(lambda years: NOT_KNOWN if pd.isna(years) else _band(years, cuts))
 
