@@ -76,7 +76,9 @@ class Provenance:
         return self.data_status == "incomplete"
 
 
-def trace(manifest: Manifest, study: Study, report: str, edition: Edition, as_of: date) -> Provenance:
+def trace(  # noqa: PLR0913, PLR0917 - what a report is made of
+    manifest: Manifest, study: Study, report: str, edition: Edition, as_of: date, form: Form = PLAIN
+) -> Provenance:
     """The provenance of a report about to be made from this snapshot and this study with the running code."""
     return Provenance(
         snapshot=manifest.digest,
@@ -93,6 +95,8 @@ def trace(manifest: Manifest, study: Study, report: str, edition: Edition, as_of
         compared_with=manifest.before,
         compared_with_on=manifest.before_on,
         holes=manifest.holes,
+        form=form,
+        valid_until="" if manifest.holes else study.protocol.valid_until(as_of, edition).isoformat(),
     )
 
 

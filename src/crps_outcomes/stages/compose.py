@@ -15,7 +15,7 @@ from crps_outcomes.report_model import Cell, Figure, Flow, ReportModel, Section,
 from crps_outcomes.sections.actions import actions
 from crps_outcomes.sections.charts import charts
 from crps_outcomes.sections.checklist import checklist
-from crps_outcomes.sections.completeness import completeness, draft_in_words
+from crps_outcomes.sections.completeness import completeness, draft_in_words, pull_in_words
 from crps_outcomes.sections.context import context
 from crps_outcomes.sections.course import course
 from crps_outcomes.sections.dosing import dosing
@@ -102,6 +102,7 @@ def compose(releasable: Releasable, study: Study, report: ReportDefinition, prov
         created=provenance.as_of.isoformat(),
         identity=provenance.identity,
         sections=sections,
+        pulled=pull_in_words(facts),
         form=provenance.form,
         text_lang=facts.lang if facts.lang in report.languages else ENGLISH,
     )

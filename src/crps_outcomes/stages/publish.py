@@ -29,8 +29,16 @@ if TYPE_CHECKING:
 FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 
 
-def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance, home: Home) -> Path:
-    """The run folder: report.pdf and .html, tables/*.csv, estimates.csv, checklist.csv where there is one, two JSON files.
+def publish(  # noqa: PLR0913 - the parts of a run, where it goes, and whether it counts
+    rendered: Rendered,
+    model: ReportModel,
+    releasable: Releasable,
+    provenance: Provenance,
+    home: Home,
+    *,
+    is_withdrawn: bool = False,
+) -> Path:
+    """The run folder: report.pdf and .html, tables/*.csv, estimates.csv, checklist.csv where there is one, three JSON files.
 
     The same provenance has the same folder. One that holds the same bytes already is kept; the pointer to the current
     run of this report and edition is set either way.
@@ -47,8 +55,8 @@ def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, prov
             )
     else:
         _appear(files, final)
-    if not provenance.is_draft:  # a draft is nobody's current report
-        _point(home.runs, model.report, provenance.edition, final.name)
+    if not provenance.is_draft and not is_withdrawn:  # neither is anybody's current report
+        point_to(home.runs, model.report, provenance.edition, final.name)
     return final
 
 
@@ -56,15 +64,17 @@ def contents(
     rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance
 ) -> dict[str, bytes]:
     """Every file of the run by its name inside the folder. Names come from our own counters and section names."""
+    rules = {"edition": releasable.edition, "threshold": releasable.threshold, "rules": releasable.rules}
+    about = {"title": model.title, "kind": model.kind, "pulled": model.pulled, "draft": model.draft}
     files = {
         "report.pdf": rendered.pdf,
         "report.html": rendered.html.encode(),
-        "estimates.csv": csv_of_frame(releasable.estimates).encode(),
-        "provenance.json": _json(provenance.record),
-        "disclosure.json": _json({
-            "edition": releasable.edition, "threshold": releasable.threshold, "rules": releasable.rules,
-        }),
+        **{name: text.encode() for name, text in attached(releasable, provenance).items()},
+        "disclosure.json": _json(rules).encode(),
+        "about.json": _json(about).encode(),
     }
+    if rendered.archive:
+        files["report-archive.pdf"] = rendered.archive
     for section in model.sections:
         if section.id == "checklist" and section.tables:
             files["checklist.csv"] = csv_of_checklist([*section.tables.values()]).encode()
@@ -74,8 +84,16 @@ def contents(
     return files
 
 
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+def attached(releasable: Releasable, provenance: Provenance) -> dict[str, str]:
+    """The data of a run as texts by file name: what an archive copy of the PDF carries too."""
+    return {
+        "estimates.csv": csv_of_frame(releasable.estimates),
+        "provenance.json": _json(provenance.record),
+    }
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def current(runs: Path, report: str, edition: str) -> Path | None:
@@ -135,8 +153,13 @@ def _appear(files: Mapping[str, bytes], final: Path) -> None:
     sync_folder(final.parent)
 
 
-def _point(runs: Path, report: str, edition: str, run_id: str) -> None:
+def point_to(runs: Path, report: str, edition: str, run_id: str | None) -> None:
+    """Make a run the current one of its report and edition, or none."""
     pointer = runs / _pointer_name(report, edition)
+    if run_id is None:
+        pointer.unlink(missing_ok=True)
+        sync_folder(runs)
+        return
     fresh = runs / f".{pointer.name}.new"
     fresh.unlink(missing_ok=True)
     write_private(fresh, f"{run_id}\n".encode())

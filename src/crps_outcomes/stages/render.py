@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -33,8 +34,15 @@ if TYPE_CHECKING:
 
     from crps_outcomes.report_model import ReportModel
 
+#: What may be attached to an archive copy, in words a reader of the attachment list sees.
+ATTACHED = {
+    "estimates.csv": "Every number of the report, one a line",
+    "provenance.json": "What the report was made from",
+}
 SECONDS, MEMORY_BYTES = 300, 4 << 30
 REFUSED = 4
+#: The child runs the code that runs here, wherever the environment would find a package of that name.
+CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from crps_outcomes.stages.render import child; child()"
 
 #: Only fonts from the study's folder, whatever the machine has installed: the same pages everywhere.
 FONT_CONFIGURATION = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
@@ -43,26 +51,34 @@ FONT_CONFIGURATION = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fo
 
 @dataclass(frozen=True)
 class Rendered:
-    """The report as one self-contained HTML file and as PDF."""
+    """The report as one self-contained HTML file and as PDF; ``archive`` is the PDF/A-3 copy with the data in it, if asked for."""
 
     html: str
     pdf: bytes
+    archive: bytes = b""
 
 
-def render(model: ReportModel, study_root: Path, environment: Mapping[str, str] | None = None) -> Rendered:
+def render(
+    model: ReportModel,
+    study_root: Path,
+    environment: Mapping[str, str] | None = None,
+    attached: Mapping[str, str] | None = None,
+) -> Rendered:
     """HTML and PDF of a report; the same model gives the same bytes.
 
     Args:
         model: the report, nothing left to compute.
         study_root: the study folder, whose ``templates/`` are used.
         environment: variables the layout engine needs on this machine to be found, if any.
+        attached: texts by file name that go into an archive copy; without any there is none.
 
     Raises:
         PipelineError: the layout engine refused, warned, or did not end in time; nothing was written.
     """
     templates = (study_root / "templates").resolve()
-    page = page_html(model, templates)
-    return Rendered(self_contained(page, templates), _lay_out(page, templates, model, environment or {}))
+    page, machine = page_html(model, templates), environment or {}
+    archive = _lay_out(page, templates, model, machine, attached) if attached else b""
+    return Rendered(self_contained(page, templates), _lay_out(page, templates, model, machine), archive)
 
 
 # --- HTML -----------------------------------------------------------------------------------------------------------
@@ -99,11 +115,18 @@ def self_contained(page: str, templates: Path) -> str:
     link = '<link rel="stylesheet" href="report.css">'
     if page.count(link) != 1:
         raise DefinitionError(f"templates/report.html.j2: should hold {link} once")
-    css = (templates / "report.css").read_text(encoding="utf-8")
+    css = style(templates)
     inlined = re.sub(r"url\((fonts/[\w.-]+)\)", lambda match: _font_url(templates / match[1]), css)
     return page.replace(link, f"<style>\n{inlined}</style>")
 
 
+def style(templates: Path) -> str:
+    """The style of print for both, and that of screens behind it; the layout engine reads the first alone."""
+    printed, screen = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "screen.css"))
+    return f"{printed}\n@media screen {{\n{screen}}}\n"
+
+
+@cache
 def _font_url(file: Path) -> str:
     """The unmodified font in the compressed container browsers read."""
     font = TTFont(file, recalcTimestamp=False)
@@ -116,14 +139,21 @@ def _font_url(file: Path) -> str:
 # --- PDF, in this process: start the child ----------------------------------------------------------------------------
 
 
-def _lay_out(page: str, templates: Path, model: ReportModel, environment: Mapping[str, str]) -> bytes:
-    task = json.dumps({"html": page, "templates": str(templates), "identity": model.identity})
+def _lay_out(
+    page: str,
+    templates: Path,
+    model: ReportModel,
+    environment: Mapping[str, str],
+    attached: Mapping[str, str] | None = None,
+) -> bytes:
+    own_files = {"attached": dict(attached or {}), "created": model.created}
+    task = json.dumps({"html": page, "templates": str(templates), "identity": model.identity, **own_files})
     seconds = (date.fromisoformat(model.created) - date(1970, 1, 1)).days * 86_400
     with tempfile.TemporaryDirectory() as scratch:
         fonts = Path(scratch) / "fonts.conf"
         fonts.write_text(FONT_CONFIGURATION.format(cache=scratch), encoding="utf-8")
         own = {"SOURCE_DATE_EPOCH": str(seconds), "FONTCONFIG_FILE": str(fonts), "HOME": scratch}
-        command = [sys.executable, "-I", "-X", "utf8", "-m", "crps_outcomes.stages.render"]
+        command = [sys.executable, "-I", "-X", "utf8", "-c", CHILD, str(Path(__file__).resolve().parents[2])]
         try:
             done = subprocess.run(  # noqa: S603 - our own interpreter and module
                 command,
@@ -148,8 +178,8 @@ def _last_line(stderr: bytes) -> str:
 # --- PDF, in the child ------------------------------------------------------------------------------------------------
 
 
-def write_pdf(page: str, templates: Path, identity: str) -> bytes:
-    """The finished PDF of a page.
+def write_pdf(page: str, templates: Path, identity: str, attached: Mapping[str, str], created: date) -> bytes:
+    """The finished PDF of a page: PDF/UA-1, or PDF/A-3a and PDF/UA-1 where texts are attached.
 
     Raises:
         PipelineError: the layout engine logged a warning, or the page holds something active.
@@ -162,10 +192,17 @@ def write_pdf(page: str, templates: Path, identity: str) -> bytes:
     for name in ("weasyprint", "fontTools"):
         logging.getLogger(name).addHandler(said)
     document = weasyprint.HTML(string=page, base_url=f"{templates.as_uri()}/", url_fetcher=_fetcher(templates))
-    pdf = document.write_pdf(pdf_variant="pdf/ua-1", pdf_identifier=identity.encode())
+    at = datetime(created.year, created.month, created.day, tzinfo=UTC)
+    files = [
+        weasyprint.Attachment(file_obj=io.BytesIO(text.encode()), name=name, description=ATTACHED[name],
+                              created=at, modified=at, relationship="Data")
+        for name, text in attached.items()
+    ]  # fmt: skip
+    variant = "pdf/a-3a" if attached else "pdf/ua-1"
+    pdf = document.write_pdf(pdf_variant=variant, pdf_identifier=identity.encode(), attachments=files)
     if said.heard:
         raise PipelineError(f"the layout engine warned: {'; '.join(sorted(said.heard))}")
-    return finish(pdf)
+    return finish(pdf, attached)
 
 
 class _Listener(logging.Handler):
@@ -207,7 +244,8 @@ def child() -> None:
     task = json.load(sys.stdin)
     sys.addaudithook(_refuse_network)
     try:
-        pdf = write_pdf(task["html"], Path(task["templates"]), task["identity"])
+        created = date.fromisoformat(task["created"])
+        pdf = write_pdf(task["html"], Path(task["templates"]), task["identity"], task["attached"], created)
     except BaseException as error:  # noqa: BLE001 - the fetcher's refusal is not an Exception
         _stop(error)
     sys.stdout.buffer.write(pdf)
@@ -220,6 +258,3 @@ def _stop(error: BaseException) -> NoReturn:
     sys.stderr.write(f"{reason}\n")
     sys.exit(REFUSED)
 
-
-if __name__ == "__main__":
-    child()
