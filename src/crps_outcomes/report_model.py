@@ -213,6 +213,7 @@ class Section:
     tables: Mapping[str, Table] = field(default_factory=dict)
     arrays: Mapping[str, IconArray] = field(default_factory=dict)
     text: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a page about one person: what -> its sources
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import patient_fixture
 from cohort_tables import the_study
 from report_fixture import provenance, releasable
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 EDITIONS = ("internal", "release")
 #: Reports that need more than the cohort of report_fixture, each with the function of an edition that makes it.
-OWN: dict[str, Callable[[str], ReportModel]] = {}
+OWN: dict[str, Callable[[str], ReportModel]] = {"patient": lambda _: patient_fixture.page()}
 #: Reports that never leave the clinic.
 INTERNAL_ONLY = {"patient"}
 

@@ -17,7 +17,7 @@ from test_sections import SMALL, lines
 from crps_outcomes.facts import Facts
 from crps_outcomes.icon_arrays import hundred, out_of_hundred
 from crps_outcomes.language import LANGUAGES, Form
-from crps_outcomes.sections.plain import LEAST, plain_numbers
+from crps_outcomes.sections.plain_numbers import LEAST, plain_numbers
 from crps_outcomes.stages.render import render
 
 GRADE = 7  # of a child of about 12 years
