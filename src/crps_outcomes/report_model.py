@@ -174,6 +174,32 @@ class Flow:
     number: int = 0
 
 
+IconKind = Literal["had", "not", "unknown"]
+
+
+@dataclass(frozen=True)
+class Icon:
+    """One of the 100 people of an icon array, in points."""
+
+    x: float
+    y: float
+    kind: IconKind
+
+
+@dataclass(frozen=True)
+class IconArray:
+    """A share as 100 people. Without ``icons``, ``sentence`` says why there is none; ``legend``: kind, how many, words."""
+
+    title: str
+    sentence: str
+    alt: str = ""
+    icons: tuple[Icon, ...] = ()
+    legend: tuple[tuple[IconKind, int, str], ...] = ()
+    tone: Literal["benefit", "harm"] = "benefit"
+    width: float = 0
+    height: float = 0
+
+
 @dataclass(frozen=True)
 class Section:
     """One section: its finding as a heading, and named pieces for the template of the same stem."""
@@ -185,7 +211,9 @@ class Section:
     headline: tuple[Run, ...] = ()
     figures: Mapping[str, Figure | Flow] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
+    arrays: Mapping[str, IconArray] = field(default_factory=dict)
     text: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a page about one person: what -> its sources
 
 
 @dataclass(frozen=True)

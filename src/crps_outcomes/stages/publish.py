@@ -47,14 +47,7 @@ def publish(  # noqa: PLR0913 - the parts of a run, where it goes, and whether i
         PipelineError: a folder of that name holds other bytes, so the same inputs did not give the same report.
     """
     final = home.runs / provenance.run_id
-    files = contents(rendered, model, releasable, provenance)
-    if final.exists():
-        if _read(final) != files:
-            raise PipelineError(
-                f"runs/{final.name}: exists with other bytes; the same inputs should give the same report"
-            )
-    else:
-        _appear(files, final)
+    appear(contents(rendered, model, releasable, provenance), final)
     if not provenance.is_draft and not is_withdrawn:  # neither is anybody's current report
         point_to(home.runs, model.report, provenance.edition, final.name)
     return final
@@ -138,7 +131,18 @@ def _harmless(value: Any) -> Any:
 # --- one rename -----------------------------------------------------------------------------------------------------
 
 
-def _appear(files: Mapping[str, bytes], final: Path) -> None:
+def appear(files: Mapping[str, bytes], final: Path) -> None:
+    """Write a run folder, all of it or nothing; one that holds the same bytes already is kept.
+
+    Raises:
+        PipelineError: a folder of that name holds other bytes.
+    """
+    if final.exists():
+        if _read(final) != files:
+            raise PipelineError(
+                f"runs/{final.name}: exists with other bytes; the same inputs should give the same report"
+            )
+        return
     scratch = Path(tempfile.mkdtemp(prefix=".publishing-", dir=final.parent))
     try:
         for name, data in files.items():
