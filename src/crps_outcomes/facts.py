@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from crps_outcomes.marks import NOT_AVAILABLE, PROTECTED
+from crps_outcomes.traced import mark, plain, traced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from crps_outcomes.definitions import Measure, Protocol, ReportDefinition, Visit
     from crps_outcomes.disclosure import Releasable
@@ -71,6 +72,7 @@ class Facts:
     study: Study
     report: ReportDefinition
     provenance: Provenance
+    is_traced: bool = False  # whether every number remembers its id and marks the text that prints it
 
     @property
     def protocol(self) -> Protocol:
@@ -120,10 +122,19 @@ class Facts:
         frame = self.releasable.counts.sort_values("order", kind="stable")
         return tuple(
             Step(
-                row["step"], row["stage"], row["label"], _whole(row["n_subjects"]), _whole(row["n_left"]), row["reason"]
+                row["step"], row["stage"], row["label"],
+                self.told(_whole(row["n_subjects"]), f"counts/{row['step']}/n_subjects"),
+                self.told(_whole(row["n_left"]), f"counts/{row['step']}/n_left"),
+                self.told(row["reason"], f"counts/{row['step']}/reason"),
             )
             for row in frame.to_dict("records")
         )
+
+    def told(self, value: Any, ref: str) -> Any:
+        """A number, or a text with numbers in it, that remembers its id where the report is traced."""
+        if not self.is_traced:
+            return value
+        return mark(plain(value), ref) if isinstance(value, str) else traced(value, ref)
 
     def n_at(self, step: str) -> int | None:
         """How many people are in a box of the flow; None when the box is hidden or does not exist."""
@@ -136,7 +147,7 @@ class Facts:
     def every(self, section: str, statistic: str, **keys: str) -> tuple[Estimate, ...]:
         """All estimates of a statistic whose keys (population, measure, visit, group) are the ones given."""
         rows = self._rows.get((section, statistic), ())
-        return tuple(row for row in rows if all(getattr(row, name) == value for name, value in keys.items()))
+        return tuple(row for row in rows if all(getattr(row, name) == plain(value) for name, value in keys.items()))
 
     @property
     def n_intervals(self) -> int:
@@ -148,7 +159,7 @@ class Facts:
     def _rows(self) -> Mapping[tuple[str, str], tuple[Estimate, ...]]:
         found: dict[tuple[str, str], list[Estimate]] = {}
         for row in self.releasable.estimates.to_dict("records"):
-            found.setdefault((row["section"], row["statistic"]), []).append(_estimate(row, self.threshold))
+            found.setdefault((row["section"], row["statistic"]), []).append(_estimate(row, self.threshold, self.told))
         return {key: tuple(rows) for key, rows in found.items()}
 
 
@@ -156,11 +167,12 @@ _WORDS = ("statistic", "population", "measure", "visit", "group", "method", "rea
 _COUNTS, _NUMBERS = ("n", "n_missing", "k"), ("estimate", "lower", "upper", "sd")
 
 
-def _estimate(row: Mapping[Any, Any], threshold: int) -> Estimate:
-    named: dict[str, Any] = {name: row[name] for name in _WORDS}
+def _estimate(row: Mapping[Any, Any], threshold: int, remembered: Callable[[Any, str], Any]) -> Estimate:
+    named: dict[str, Any] = {name: plain(row[name]) for name in _WORDS}
     mark = {"": "", "low": f"<{threshold}", "c": PROTECTED}[row["suppressed"]]
     if not mark:
-        named |= {name: _whole(row[name]) for name in _COUNTS} | {name: _real(row[name]) for name in _NUMBERS}
+        numbers = {name: _whole(row[name]) for name in _COUNTS} | {name: _real(row[name]) for name in _NUMBERS}
+        named |= {name: remembered(value, row["estimate_id"]) for name, value in numbers.items()}
         known = named["estimate"] is not None or (named["k"] is not None and named["n"] != 0)
         mark = "" if known else NOT_AVAILABLE
     return Estimate(**named, mark=mark)

@@ -154,7 +154,7 @@ def _week_axis(axes: Axes, points: Sequence[Point]) -> None:
     axes.tick_params(axis="x", length=0, pad=6)
     axes.set_xlabel("Weeks since first dose")
     known = [p for p in points if p.week in named]
-    rows = rows_without_overlap([p.week * per_week for p in known], [4.2 * len(f"{p.n:,}") for p in known])
+    rows = rows_without_overlap([p.week * per_week for p in known], [4.2 * len(f"{int(p.n):,}") for p in known])
     for p, row in zip(known, rows, strict=True):
         axes.annotate(
             f"{p.n:,}", (p.week, 0), (0, -31 - 10 * row), xycoords=("data", "axes fraction"), textcoords="offset points",

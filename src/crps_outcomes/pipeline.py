@@ -79,7 +79,7 @@ def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
     traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of)
     told = plan_history.told(study.protocol, records.plans())
     provenance = with_history(traced, told, records.run_before(_run(traced)))
-    model = compose.compose(releasable, study, study.reports[name], provenance)
+    model = compose.compose(releasable, study, study.reports[name], provenance, is_traced=edition.value == "internal")
     folder = publish.publish(render.render(model, study.root), model, releasable, provenance, place)
     records.add_run(_run(provenance))
     return folder

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from crps_outcomes.traced import plain
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -73,7 +75,8 @@ class Cell:
     @property
     def plain(self) -> str:
         """The cell without its drawing, for CSV."""
-        return " ".join(part for part in (self.text, "; ".join(link.words for link in self.links), self.sub) if part)
+        parts = (self.text, "; ".join(link.words for link in self.links), self.sub)
+        return plain(" ".join(part for part in parts if part))
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ class ReportModel:
     sections: tuple[Section, ...]
     draft: str = ""  # what every page of a draft says: that it is one, and what is missing
     lang: str = "en"
+    behind: Mapping[str, str] = field(default_factory=dict)  # id -> what is behind a marked number; none: nothing is marked
 
     @property
     def contents(self) -> tuple[Section, ...]:

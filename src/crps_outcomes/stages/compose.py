@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.facts import Facts
@@ -30,10 +32,11 @@ from crps_outcomes.sections.provenance import provenance as provenance_section
 from crps_outcomes.sections.responders import responders
 from crps_outcomes.sections.safety import safety
 from crps_outcomes.sections.summary import summary
+from crps_outcomes.traced import declared
 from crps_outcomes.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from crps_outcomes.definitions import ReportDefinition
     from crps_outcomes.disclosure import Releasable
@@ -66,13 +69,22 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
 EDITIONS = {"internal": "Internal edition: contains small cells", "release": "Release edition"}
 
 
-def compose(releasable: Releasable, study: Study, report: ReportDefinition, provenance: Provenance) -> ReportModel:
+def compose(
+    releasable: Releasable,
+    study: Study,
+    report: ReportDefinition,
+    provenance: Provenance,
+    *,
+    is_traced: bool = False,
+) -> ReportModel:
     """The report model: all sections written, tables and figures numbered, nothing left to compute.
+
+    With ``is_traced`` every printed number is marked with the id it comes from, for `render` to make a link of it.
 
     Raises:
         DefinitionError: the report lists a section that does not exist.
     """
-    facts = Facts(releasable, study, report, provenance)
+    facts = Facts(releasable, with_ids(study) if is_traced else study, report, provenance, is_traced)
     sections = with_links(numbered(_sections(facts)))
     return ReportModel(
         report=report.id,
@@ -87,7 +99,30 @@ def compose(releasable: Releasable, study: Study, report: ReportDefinition, prov
         created=provenance.as_of.isoformat(),
         identity=provenance.identity,
         sections=sections,
+        behind=_behind(facts) if is_traced else {},
     )
+
+
+def with_ids(study: Study) -> Study:
+    """The study with numbers that know their key in it."""
+    return replace(
+        study,
+        protocol=declared(study.protocol, "protocol"),
+        measures={name: declared(one, f"measure:{name}") for name, one in study.measures.items()},
+        evidence=declared(study.evidence, "evidence"),
+    )
+
+
+def _behind(facts: Facts) -> dict[str, str]:
+    """What is behind each estimate, in words."""
+    rows = facts.releasable.estimates.to_dict("records")
+    return {row["estimate_id"]: _behind_row(row) for row in rows}
+
+
+def _behind_row(row: Mapping[Hashable, Any]) -> str:
+    counts = {"n": row["n"], "missing": row["n_missing"]}
+    told = [f"{name} {int(value):,}" for name, value in counts.items() if not pd.isna(value)]
+    return "; ".join(part for part in (*told, row["method"], row["reason"]) if part)
 
 
 def _sections(facts: Facts) -> Iterator[Section]:

@@ -26,6 +26,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from crps_outcomes.errors import DefinitionError, PipelineError
+from crps_outcomes.number_links import linked
+from crps_outcomes.traced import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,14 +63,15 @@ def render(model: ReportModel, study_root: Path, environment: Mapping[str, str] 
     """
     templates = (study_root / "templates").resolve()
     page = page_html(model, templates)
-    return Rendered(self_contained(page, templates), _lay_out(page, templates, model, environment or {}))
+    on_screen = self_contained(linked(page, model.behind), templates)
+    return Rendered(on_screen, _lay_out(plain(page), templates, model, environment or {}))
 
 
 # --- HTML -----------------------------------------------------------------------------------------------------------
 
 
 def page_html(model: ReportModel, templates: Path) -> str:
-    """The template filled with the model; style and fonts are linked."""
+    """The template filled with the model; style and fonts are linked, and traced numbers carry their marks."""
     return page_environment(templates).get_template("report.html.j2").render(report=model)
 
 
