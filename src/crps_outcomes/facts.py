@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 class Estimate:
     """One row of ESTIMATES. ``mark`` is "" when its numbers may be printed, else what is printed in their place."""
 
+    id: str = ""  # of its row, where the report is traced
     statistic: str = ""
     population: str = ""
     measure: str = ""
@@ -43,6 +44,10 @@ class Estimate:
     method: str = ""
     reason: str = ""
     mark: str = NOT_AVAILABLE
+
+    def key(self, text: str) -> str:
+        """A text out of the row's own key, such as a week or a grade, that remembers the row."""
+        return mark(text, self.id)
 
     @property
     def has_interval(self) -> bool:
@@ -153,13 +158,15 @@ class Facts:
     def n_intervals(self) -> int:
         """How many confidence intervals the numbers of the report have; quartiles and ranges are none."""
         every = (row for rows in self._rows.values() for row in rows)
-        return sum(row.has_interval and not row.method.startswith("median (") for row in every)
+        found = sum(row.has_interval and not row.method.startswith("median (") for row in every)
+        n: int = self.told(found, "estimates/intervals")
+        return n
 
     @cached_property
     def _rows(self) -> Mapping[tuple[str, str], tuple[Estimate, ...]]:
         found: dict[tuple[str, str], list[Estimate]] = {}
         for row in self.releasable.estimates.to_dict("records"):
-            found.setdefault((row["section"], row["statistic"]), []).append(_estimate(row, self.threshold, self.told))
+            found.setdefault((row["section"], row["statistic"]), []).append(_estimate(row, self.threshold, self.told, row["estimate_id"] if self.is_traced else ""))
         return {key: tuple(rows) for key, rows in found.items()}
 
 
@@ -167,8 +174,8 @@ _WORDS = ("statistic", "population", "measure", "visit", "group", "method", "rea
 _COUNTS, _NUMBERS = ("n", "n_missing", "k"), ("estimate", "lower", "upper", "sd")
 
 
-def _estimate(row: Mapping[Any, Any], threshold: int, remembered: Callable[[Any, str], Any]) -> Estimate:
-    named: dict[str, Any] = {name: plain(row[name]) for name in _WORDS}
+def _estimate(row: Mapping[Any, Any], threshold: int, remembered: Callable[[Any, str], Any], own: str) -> Estimate:
+    named: dict[str, Any] = {"id": own} | {name: plain(row[name]) for name in _WORDS}
     mark = {"": "", "low": f"<{threshold}", "c": PROTECTED}[row["suppressed"]]
     if not mark:
         numbers = {name: _whole(row[name]) for name in _COUNTS} | {name: _real(row[name]) for name in _NUMBERS}

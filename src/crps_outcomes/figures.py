@@ -76,7 +76,7 @@ Line = tuple[tuple[float, float], ...]
 def course(points: Sequence[Point], people: Sequence[Line] | None, scale: Scale, key: str, alt: str) -> str:
     """Scores by week: one thin line per person (``people``), or quantile bands where there are none; mean and interval."""
     figure, axes = canvas(height_pt=252)
-    span = scale.high - scale.low
+    span = float(scale.high) - float(scale.low)
     labels = _people(axes, people, scale, points) if people else _bands(axes, points)
     _mean_line(axes, points)
     ticks = nice_range(scale.low, scale.high, (scale.low, scale.high), ticks=5)[2]
@@ -88,7 +88,7 @@ def course(points: Sequence[Point], people: Sequence[Line] | None, scale: Scale,
 
 
 def _people(axes: Axes, people: Sequence[Line], scale: Scale, points: Sequence[Point]) -> list[Label]:
-    span = scale.high - scale.low
+    span = float(scale.high) - float(scale.low)
     most = JITTER * span / 10
     jitter = np.random.default_rng(1).uniform(-most, most, len(people))
     for shift, line in zip(jitter, people, strict=True):
@@ -489,7 +489,8 @@ def _dose_key(figure: Figure, axes: Axes, largest: float, row: float) -> None:
         spot = offset_copy(axes.transAxes, fig=figure, x=16, y=down, units="points")
         axes.scatter([1], [1], s=_area(dose, largest, row), color=BLUE, lw=0, transform=spot, clip_on=False)
         axes.annotate(
-            fixed(dose, 2), (1, 1), (26, down), xycoords="axes fraction", textcoords="offset points", va="center"
+            fixed(dose, 2), (1, 1), (26, down), xycoords="axes fraction", textcoords="offset points", va="center",
+            gid=f"scale_{i}",
         )
 
 

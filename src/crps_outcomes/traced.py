@@ -78,7 +78,8 @@ def refs_of(*values: object) -> tuple[str, ...]:
 
 def mark(text: str, *refs: str) -> str:
     """The text between marks that name the ids; without ids the text alone."""
-    return f"{OPEN}{''.join(chr(_SHIFT + ord(one)) for one in AND.join(refs))}{text}{CLOSE}" if refs and text else text
+    ids = AND.join(ref for ref in refs if ref)
+    return f"{OPEN}{''.join(chr(_SHIFT + ord(one)) for one in ids)}{text}{CLOSE}" if ids and text else text
 
 
 def marked_like(text: str, value: object) -> str:

@@ -17,7 +17,7 @@ from crps_outcomes.traced import plain, refs_of, spans
 NUMBER = re.compile(r"(?<![\w.])[<>]?[+\N{MINUS SIGN}-]?\d+(?:,\d{3})*(?:\.\d+)?")
 ANY_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 NOT_PRINTED = {"head", "title", "style"}  # a title inside a drawing is its text alternative
-TICK = re.compile(r"[xy]tick_\d+$")
+TICK = re.compile(r"([xy]tick|scale)_\d+$")
 
 
 @dataclass(frozen=True)
