@@ -11,6 +11,7 @@ import pandas as pd
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.facts import Facts
 from crps_outcomes.numbers import day, keep_together
+from crps_outcomes.reconciliation import reconcile
 from crps_outcomes.report_model import Cell, Figure, Flow, ReportModel, Section, Table
 from crps_outcomes.sections.checklist import checklist
 from crps_outcomes.sections.completeness import completeness, draft_in_words
@@ -83,9 +84,11 @@ def compose(
 
     Raises:
         DefinitionError: the report lists a section that does not exist.
+        PipelineError: two places would print different numbers for the same thing; it names both.
     """
     facts = Facts(releasable, with_ids(study) if is_traced else study, report, provenance, is_traced)
     sections = with_links(numbered(_sections(facts)))
+    reconcile(sections, facts)
     return ReportModel(
         report=report.id,
         title=report.title,
@@ -99,7 +102,7 @@ def compose(
         created=provenance.as_of.isoformat(),
         identity=provenance.identity,
         sections=sections,
-        behind=_behind(facts) if is_traced else {},
+        behind=_behind(facts) if is_traced and not facts.is_release else {},
     )
 
 
