@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from crps_outcomes import codes, faults, measures, orchestration, progress, settings, snapshots
+from crps_outcomes import codes, faults, measures, orchestration, progress, settings, snapshots, who
 from crps_outcomes.console import CODES, OutOption, StudyOption, home_at, stops
 from crps_outcomes.deployments import read as read_deployments
 from crps_outcomes.doctor import examine
@@ -48,6 +48,7 @@ app.add_typer(snapshots.app, name="snapshot")
 app.add_typer(codes.app, name="codes")
 app.add_typer(measures.app, name="measure")
 app.command("measures", epilog=CODES)(measures.measures)
+app.command("who", epilog=CODES)(who.who)
 
 ReportOption = Annotated[
     list[str] | None, typer.Option("--report", help="Report to make; may be repeated. Without it: evidence.")
@@ -94,9 +95,10 @@ def main() -> None:
 
 @app.command(epilog=CODES)
 @stops
-def demo(
+def demo(  # noqa: PLR0913 - one argument per option of the command
     patients: PatientsOption = 80,
     seed: SeedOption = 7,
+    report: ReportOption = None,
     edition: EditionOption = Edition.internal,
     out: OutOption = None,
     *,
@@ -115,9 +117,9 @@ def demo(
         with serve(cohort.folder, home.root / "demo" / "server", progress=tell) as address:
             tell("Waiting for the scheduler")
             wanted = {"source": address, "edition": edition, "home": str(home.root), "as_of": cohort.ends_on}
-            runs = _report(parse(NightlyParams, wanted), ready)
+            runs = _report(parse(NightlyParams, {**wanted, "reports": report or ["evidence"]}), ready)
     typer.echo(f"{patients} synthetic patients, from nothing to report in {time.monotonic() - started:.0f} s")
-    _show(runs)
+    _show(runs, load(locate()))
 
 
 @app.command(epilog=CODES)
@@ -201,7 +203,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     list_for(selector, settings.patients(os.environ))
     with _prefect(home, is_verbose=verbose) as ready, progress.shown():
         runs = _report(params, ready)
-    _show(runs)
+    _show(runs, load(settings.study(params)))
 
 
 @app.command(epilog=CODES)
@@ -289,8 +291,12 @@ def _tables(study: Study) -> str:
     return ", ".join(f"{name}{'' if name in study.tables else ' (not supplied)'}" for name in wanted) or "none wanted"
 
 
-def _show(runs: Sequence[Path]) -> None:
+def _show(runs: Sequence[Path], study: Study) -> None:
+    from crps_outcomes.pipeline import release_in_words  # noqa: PLC0415 - what the other commands leave to the flow
+
     for run_folder in runs:
+        if words := release_in_words(run_folder, study):
+            typer.echo(words)
         for name in ("report.pdf", "report.html"):
             typer.echo(f"{name}: {run_folder / name}")
     for run_folder in runs:

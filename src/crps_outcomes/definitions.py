@@ -6,13 +6,15 @@ closed list, and nothing here reads a file: ``study.py`` does.
 
 from __future__ import annotations
 
+from datetime import date
 from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from crps_outcomes.declaration import Definition, Identifier, State
+from crps_outcomes.monitoring import Quality
 from crps_outcomes.plan import Plan
 
 if TYPE_CHECKING:
@@ -587,10 +589,32 @@ class SafetyPlan(Definition):
         return self
 
 
+def _in_every_year(text: str) -> str:
+    date.fromisoformat(f"2001-{text}")  # 2001 had no 29 February
+    return text
+
+
+#: A day of every year, as month and day: "07-01".
+MonthDay = Annotated[str, Field(pattern=r"^\d{2}-\d{2}$"), AfterValidator(_in_every_year)]
+
+
 class Disclosure(Definition):
-    """The release edition's small-cell rule."""
+    """The release edition's small-cell rule, and when it may be renewed."""
 
     threshold: int = Field(default=11, ge=2)
+    release_days: tuple[MonthDay, ...] = ()  # a release edition is renewed from these days on; none: at any time
+
+    def last_day(self, day: date) -> date | None:
+        """The newest declared day up to a day; None where none is declared."""
+        years = (day.year, day.year - 1)
+        days = (date.fromisoformat(f"{year}-{one}") for year in years for one in self.release_days)
+        return max((one for one in days if one <= day), default=None)
+
+    def next_day(self, day: date) -> date | None:
+        """The first declared day after a day; None where none is declared."""
+        years = (day.year, day.year + 1)
+        days = (date.fromisoformat(f"{year}-{one}") for year in years for one in self.release_days)
+        return min((one for one in days if one > day), default=None)
 
 
 class Protocol(Definition):
@@ -613,6 +637,7 @@ class Protocol(Definition):
     outcomes: OutcomePlan
     plan: Plan = Plan()
     safety: SafetyPlan
+    quality: Quality = Quality()
     disclosure: Disclosure = Disclosure()
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from crps_outcomes.analysis.identities import Identity, Shown
+    from crps_outcomes.differencing import Register
 
 LOW, PROTECTING = "low", "c"
 #: A row that is left out altogether, for the rare case that even a mark would say too much.
@@ -50,7 +51,8 @@ class Releasable:
 
     ``people`` is OUTCOMES and ``doses`` is DOSES in the internal edition, None in the release edition. ``counts`` is
     COUNTS, its hidden cells missing. ``rejections`` has rule, reason, stage, n, suppressed; ``sources`` has
-    resource_type, n, hole; ``changes`` is CHANGES, its numbers missing in the release edition.
+    resource_type, n, hole; ``changes`` is CHANGES, its numbers missing in the release edition. ``actions`` lists what
+    to see to, people by their code; only an internal edition has it, and only where codes can be made.
     """
 
     edition: str
@@ -63,22 +65,31 @@ class Releasable:
     sources: pd.DataFrame
     changes: pd.DataFrame
     rules: tuple[str, ...]
+    actions: pd.DataFrame | None = None
+    register: Register | None = field(default=None, repr=False)  # what is remembered of this release; never published
 
 
 @dataclass(frozen=True)
 class Layout:
     """Every count that could be shown, and what adds up to what; the same for all pages made of it.
 
-    ``truth`` has the true value of every quantity in ``shown`` and ``identities``, and of no other.
+    ``truth`` has the true value of every quantity in ``shown`` and ``identities``, and of no other. ``known`` are
+    quantities that a reader has from a release before, whatever is hidden now.
     """
 
     shown: tuple[Shown, ...]
     identities: tuple[Identity, ...]
     truth: Mapping[str, int]
     threshold: int
+    known: frozenset[str] = frozenset()
 
     def is_small(self, quantity: str) -> bool:
         return 1 <= self.truth[quantity] < self.threshold
+
+    @cached_property
+    def rows(self) -> frozenset[str]:
+        """All rows that show a count."""
+        return frozenset(one.row for one in self.shown)
 
     @cached_property
     def small(self) -> tuple[str, ...]:
@@ -113,8 +124,8 @@ class Page:
 
     @cached_property
     def published(self) -> frozenset[str]:
-        """The quantities that at least one visible row shows."""
-        return frozenset(one.quantity for one in self.layout.shown if one.row not in self.hidden)
+        """The quantities that at least one visible row shows, or that are known anyway."""
+        return self.layout.known.union(one.quantity for one in self.layout.shown if one.row not in self.hidden)
 
     @cached_property
     def unknown(self) -> frozenset[str]:
@@ -189,16 +200,18 @@ class Page:
 # --- primary and complementary suppression ------------------------------------------------------------------------
 
 
-def protect(layout: Layout) -> Page:
+def protect(layout: Layout, held: frozenset[str] = frozenset()) -> Page:
     """The page with enough rows hidden that no small count is shown or can be worked out.
 
-    Hiding more never makes a safe count unsafe again, so each small count is looked at once.
+    Hiding more never makes a safe count unsafe again, so each small count is looked at once. ``held`` are rows that show
+    nothing new (`differencing`): they say nothing about today, but for the mark of a small count.
 
     Raises:
         DisclosureError: even with everything hidden that is linked to it, a small count could be worked out.
     """
-    page, evidence = hide_small(layout), Evidence([])
+    page, evidence = hide_small(layout, held), Evidence([])
     given_up: list[tuple[str, frozenset[str]]] = []
+    lost: set[str] = set()
     for leak in layout.small:
         while not is_safe(page, leak, evidence):
             victim = _cheapest(page, leak, only_near=True)
@@ -208,11 +221,14 @@ def protect(layout: Layout) -> Page:
                 rows = layout.rows_of[victim] - page.hidden.keys()
                 given_up.append((leak, rows))
                 page = page.hiding(rows, PROTECTING)
+            elif layout.known:
+                lost.add(leak)  # it follows from releases before, so nothing that is hidden now would help
+                break
             else:
                 raise DisclosureError(
                     "small counts can be worked out whatever is hidden; the release edition needs more people"
                 )
-    return _without_vain_marks(_restored(page, given_up, evidence))
+    return _without_vain_marks(_restored(page, given_up, evidence, [name for name in layout.small if name not in lost]))
 
 
 def _without_vain_marks(page: Page) -> Page:
@@ -221,14 +237,16 @@ def _without_vain_marks(page: Page) -> Page:
     return page.showing(frozenset(row for row, mark in page.hidden.items() if mark == PROTECTING) - hidden_only)
 
 
-def _restored(page: Page, given_up: Sequence[tuple[str, frozenset[str]]], evidence: Evidence) -> Page:
+def _restored(
+    page: Page, given_up: Sequence[tuple[str, frozenset[str]]], evidence: Evidence, small: Sequence[str]
+) -> Page:
     """The page with rows shown again that later hiding made superfluous, dearest groups first, then halves of them."""
-    waiting = sorted(((leak, sorted(rows)) for leak, rows in given_up), key=lambda one: (_weight(one[1]), one[1]))
+    waiting = sorted(((leak, sorted(rows)) for leak, rows in given_up), key=lambda one: (weight(one[1]), one[1]))
     while waiting:
         leak, rows = waiting.pop()
         trial = page.showing(frozenset(rows))
         kept = evidence.fitting(trial)
-        if is_safe(trial, leak, kept) and all(is_safe(trial, name, kept) for name in page.layout.small):
+        if is_safe(trial, leak, kept) and all(is_safe(trial, name, kept) for name in small):
             page, evidence = trial, kept
         elif len(rows) > 1:
             waiting += [(leak, rows[len(rows) // 2 :]), (leak, rows[: len(rows) // 2])]
@@ -242,12 +260,12 @@ def _without_marks(page: Page, leak: str) -> Page:
     return replace(page, hidden={**page.hidden, **dict.fromkeys(rows, LEFT_OUT)})
 
 
-def hide_small(layout: Layout) -> Page:
+def hide_small(layout: Layout, held: frozenset[str] = frozenset()) -> Page:
     """Primary suppression: low where k or n is small, c where only n - k or the number missing is."""
     small = [one for one in layout.shown if layout.is_small(one.quantity)]
     low = (one.row for one in small if one.role in MARKED_ROLES)
     beside = (*(one.row for one in small), *_small_rests(layout))
-    return Page(layout).hiding(low, LOW).hiding(beside, PROTECTING)
+    return Page(layout).hiding(low, LOW).hiding(held, LEFT_OUT).hiding(beside, PROTECTING)
 
 
 def _small_rests(layout: Layout) -> Iterator[str]:
@@ -270,7 +288,7 @@ def _cheapest(page: Page, leak: str, *, only_near: bool) -> str | None:
     while True:
         touching = {one for name in near for one in page.layout.sums_of.get(name, ())}
         names = frozenset(chain.from_iterable(one.names for one in touching))
-        candidates = names & page.published
+        candidates = (names & page.published) - page.layout.known
         if candidates:
             return min(candidates, key=lambda name: (_cost(page, name), page.layout.truth[name], name))
         wider = near | (names & page.unknown)
@@ -280,10 +298,10 @@ def _cheapest(page: Page, leak: str, *, only_near: bool) -> str | None:
 
 
 def _cost(page: Page, quantity: str) -> int:
-    return _weight(page.layout.rows_of[quantity] - page.hidden.keys())
+    return weight(page.layout.rows_of[quantity] - page.hidden.keys())
 
 
-def _weight(rows: Iterable[str]) -> int:
+def weight(rows: Iterable[str]) -> int:
     return sum(WEIGHTS.get(row.split("/", maxsplit=1)[0], 1) for row in rows)
 
 

@@ -6,9 +6,10 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
+from crps_outcomes import spc
 from crps_outcomes.figure_kit import nice_range
 from crps_outcomes.numbers import fixed, percent
-from crps_outcomes.report_model import Dot, FlowBox, Spark
+from crps_outcomes.report_model import Dot, FlowBox, Months, Spark
 from crps_outcomes.traced import wrapped
 from crps_outcomes.wording import capital, counted
 
@@ -38,7 +39,39 @@ def spark(points: Sequence[Point], week: float, alt: str) -> Spark | None:
     line = ys([p.mean for p in points])
     at = next((i for i, p in enumerate(points) if p.week == week), len(points) - 1)
     band = [*zip(xs, ys(highs), strict=True), *reversed([*zip(xs, ys(lows), strict=True)])]
-    return Spark(_path([*zip(xs, line, strict=True)]), _path(band), round(float(xs[at]), 1), round(float(line[at]), 1), alt)
+    return Spark(
+        _path([*zip(xs, line, strict=True)]), _path(band), round(float(xs[at]), 1), round(float(line[at]), 1), alt
+    )
+
+
+def months(chart: spc.Chart, places: Sequence[int], states: Sequence[spc.State], top: float | None, alt: str) -> Months:
+    """A process chart without axes: limits as a band, the centre as a line, dots where a point signals and for the latest."""
+    width, height, edge = 108.0, 24.0, 3.5
+    lines = [spc.drawn(one, 0, top) for one in chart.lines]
+    seen = [
+        *chart.values,
+        *(limit for one in lines for limit in (one.lower, one.upper, one.centre) if limit is not None),
+    ]
+    low, per_unit = min(seen), (height - 2 * edge) / ((max(seen) - min(seen)) or 1)
+    per_place = (width - 2 * edge) / ((places[-1] - places[0]) or 1)
+
+    def x(place: float) -> float:
+        return round(edge + (place - places[0]) * per_place, 1)
+
+    def y(value: float) -> float:
+        return round(height - edge - (value - low) * per_unit, 1)
+
+    bands, centres = [], []
+    for segment in chart.segments:
+        own = range(segment.start, segment.start + len(segment.values))
+        ends = (places[own[0]] - 0.4, places[own[-1]] + 0.4)
+        centres.append(_path([(x(place), y(lines[own[-1]].centre)) for place in ends]))
+        upper = [(x(places[i]), y(limit)) for i in own if (limit := lines[i].upper) is not None]
+        lower = [(x(places[i]), y(limit)) for i in own if (limit := lines[i].lower) is not None]
+        bands += [_path([*upper, *reversed(lower)])] if len(upper) > 1 else []
+    at = [(x(place), y(value)) for place, value in zip(places, chart.values, strict=True)]
+    dots = [(*spot, 1.7, state) for spot, state in zip(at[:-1], states[:-1], strict=True) if state != "common"]
+    return Months(tuple(bands), tuple(centres), _path(at), (*dots, (*at[-1], 2.6, states[-1])), alt)
 
 
 def _edge(limit: float | None, mean: float) -> float:

@@ -55,6 +55,7 @@ class Estimate:
 
 
 ABSENT = Estimate(reason="no data")
+MONTHS = "quality"  # the section of ESTIMATES whose numbers only the report that lists it holds
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ class Facts:
         frame = self.releasable.counts.sort_values("order", kind="stable")
         return tuple(
             Step(
-                row["step"], row["stage"], row["label"],
+                row["step"],
+                row["stage"],
+                row["label"],
                 self.told(_whole(row["n_subjects"]), f"counts/{row['step']}/n_subjects"),
                 self.told(_whole(row["n_left"]), f"counts/{row['step']}/n_left"),
                 self.told(row["reason"], f"counts/{row['step']}/reason"),
@@ -157,7 +160,9 @@ class Facts:
     @property
     def n_intervals(self) -> int:
         """How many confidence intervals the numbers of the report have; quartiles and ranges are none."""
-        every = (row for rows in self._rows.values() for row in rows)
+        held = ((section, rows) for (section, _), rows in self._rows.items())
+        own = (rows for section, rows in held if section != MONTHS or MONTHS in self.report.sections)
+        every = (row for rows in own for row in rows)
         found = sum(row.has_interval and not row.method.startswith("median (") for row in every)
         n: int = self.told(found, "estimates/intervals")
         return n
@@ -166,7 +171,9 @@ class Facts:
     def _rows(self) -> Mapping[tuple[str, str], tuple[Estimate, ...]]:
         found: dict[tuple[str, str], list[Estimate]] = {}
         for row in self.releasable.estimates.to_dict("records"):
-            found.setdefault((row["section"], row["statistic"]), []).append(_estimate(row, self.threshold, self.told, row["estimate_id"] if self.is_traced else ""))
+            found.setdefault((row["section"], row["statistic"]), []).append(
+                _estimate(row, self.threshold, self.told, row["estimate_id"] if self.is_traced else "")
+            )
         return {key: tuple(rows) for key, rows in found.items()}
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, BAND, RULE = "#1c2733", "#5a6673", "#f1f4f7", "#c9d0d8"
 BLUE, GREY, PERSON = "#0072b2", "#808a96", "#6f8496"
+ORANGE, PURPLE, RED = "#c8500a", "#6a3d9a", "#b3261e"
 FAMILY, WIDTH_PT = "Source Sans Pro", 493.5
 Label = tuple[str, float, str, int]
 
@@ -171,7 +172,9 @@ def _show_marks(svg: str) -> str:
         words = bytes.fromhex(group[1]).decode()
         return f"<g>{group[2]}{html.escape(words, quote=False)}</text>"
 
-    return re.sub(rf'<g id="{_MARKED}(\w+)">(\s*(?:<!--.*?-->)?\s*<text[^>]*>)[^<]*</text>', remarked, svg, flags=re.DOTALL)
+    return re.sub(
+        rf'<g id="{_MARKED}(\w+)">(\s*(?:<!--.*?-->)?\s*<text[^>]*>)[^<]*</text>', remarked, svg, flags=re.DOTALL
+    )
 
 
 def inline_svg(figure: Figure, key: str, alt: str) -> str:

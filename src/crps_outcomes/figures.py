@@ -225,9 +225,7 @@ def _worse_and_better(axes: Axes) -> None:
         return
     axes.axvline(0, color=GREY, lw=0.8, zorder=1)
     for text, shift, side in (("worse", -4, "right"), ("better", 4, "left")):
-        axes.annotate(
-            text, (0, 0), (shift, 3), textcoords="offset points", ha=side, va="bottom", color=MUTED, size=7.9
-        )
+        axes.annotate(text, (0, 0), (shift, 3), textcoords="offset points", ha=side, va="bottom", color=MUTED, size=7.9)
 
 
 def _thresholds(axes: Axes, marks: Sequence[Mark], curve: Curve) -> None:
@@ -489,7 +487,12 @@ def _dose_key(figure: Figure, axes: Axes, largest: float, row: float) -> None:
         spot = offset_copy(axes.transAxes, fig=figure, x=16, y=down, units="points")
         axes.scatter([1], [1], s=_area(dose, largest, row), color=BLUE, lw=0, transform=spot, clip_on=False)
         axes.annotate(
-            fixed(dose, 2), (1, 1), (26, down), xycoords="axes fraction", textcoords="offset points", va="center",
+            fixed(dose, 2),
+            (1, 1),
+            (26, down),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="center",
             gid=f"scale_{i}",
         )
 

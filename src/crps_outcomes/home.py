@@ -7,6 +7,7 @@ syncs, it does through this module.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,15 +49,22 @@ class Home:
         Raises:
             PipelineError: somebody else does.
         """
-        handle = os.open(self.pulls / "lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
-        try:
-            try:
-                flock(handle, LOCK_EX | LOCK_NB)
-            except BlockingIOError as error:
-                raise PipelineError(f"another pull into {self.root} is running; wait until it ends") from error
+        with _locked(self.pulls / "lock", LOCK_EX | LOCK_NB, f"another pull into {self.root} is running; wait until it ends"):
             yield
-        finally:
-            os.close(handle)
+
+    @contextmanager
+    def one_release_at_a_time(self) -> Iterator[None]:
+        """Releases of this home take turns: each is compared with all before."""
+        with _locked(self.root / "release.lock", LOCK_EX, "another release is being made"):
+            yield
+
+    @property
+    def release_key(self) -> bytes:
+        """The key of the digests of who was behind a release; it never leaves this folder."""
+        path = self.root / "release.key"
+        if not path.exists():
+            write_private(path, secrets.token_bytes(32))
+        return path.read_bytes()
 
     @property
     def derived(self) -> Path:
@@ -76,6 +84,19 @@ class Home:
         path = self.root / "state.sqlite"
         path.touch(PRIVATE_FILE)
         return f"sqlite:///{path}"
+
+
+@contextmanager
+def _locked(path: Path, how: int, otherwise: str) -> Iterator[None]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    try:
+        try:
+            flock(handle, how)
+        except BlockingIOError as error:
+            raise PipelineError(otherwise) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def private_folder(path: Path) -> Path:

@@ -91,6 +91,12 @@ def day(value: date) -> str:
     return f"{value.day} {MONTHS[value.month - 1]} {value.year}"
 
 
+def month(value: str) -> str:
+    """A month such as "2026-06" in words: Jun 2026."""
+    year, number = value.split("-")
+    return f"{MONTHS[int(number) - 1]} {year}"
+
+
 def day_in_words(text: str) -> str:
     """The same from 2026-06-12."""
     return day(date.fromisoformat(text))

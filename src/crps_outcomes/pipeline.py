@@ -6,27 +6,33 @@ opens what it needs from the home folder; each lets only PipelineErrors out (`fa
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
 from crps_outcomes import derive as derivation
-from crps_outcomes import plan_history
+from crps_outcomes import plan_history, pseudonyms
+from crps_outcomes.differencing import Seal
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
 from crps_outcomes.provenance import trace, with_history
 from crps_outcomes.snapshot import Snapshot, open_snapshot
 from crps_outcomes.stages import analyse, compose, disclose, publish, render
-from crps_outcomes.state import Records, RunRow, Verdicts
+from crps_outcomes.state import Records, Releases, RunRow, Verdicts
 from crps_outcomes.study import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from crps_outcomes.disclosure import Releasable
     from crps_outcomes.params import Edition
     from crps_outcomes.provenance import Provenance
+    from crps_outcomes.stages.analyse import Analysis
+    from crps_outcomes.study import Study
+    from crps_outcomes.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,16 @@ def derive(home: Path, basis: Basis, number: int) -> int:
 def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
     """Analyse, disclose, compose, render and publish one report; its folder."""
     plan, place = _plan(home, basis), Home.at(home)
+    if edition.value == "release" and (current := standing(place, plan.study, name, basis.as_of)):
+        return current
     for number in range(plan.partitions):  # nothing to do, unless the study folder was edited while the run went on
         derivation.derive_partition(plan, number, Verdicts(place.state_url))
     study, tables, records = plan.study, derivation.gather(plan), Records(place.state_url)
     records.see_plan(plan_history.sighting(study.protocol, basis.as_of.isoformat()), study.digest)
     analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=_not_enrolled(plan))
-    releasable = disclose.disclose(analysis, tables, study, edition.value)
+    with place.one_release_at_a_time():
+        disclosed = _disclosed(analysis, tables, study, edition.value, place)
+    releasable = disclose.with_actions(disclosed, tables, study, pseudonyms.coder(place), basis.as_of)
     traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of)
     told = plan_history.told(study.protocol, records.plans())
     provenance = with_history(traced, told, records.run_before(_run(traced)))
@@ -83,6 +93,39 @@ def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
     folder = publish.publish(render.render(model, study.root), model, releasable, provenance, place)
     records.add_run(_run(provenance))
     return folder
+
+
+def _disclosed(analysis: Analysis, tables: Tables, study: Study, edition: str, place: Home) -> Releasable:
+    """The edition asked for; a release is compared with all before it, and remembered before anybody can see it."""
+    if edition != "release":
+        return disclose.disclose(analysis, tables, study, edition)
+    releases, seal = Releases(place.state_url, study.protocol.id), Seal(place.release_key)
+    history = disclose.History(releases.register(seal.check), seal)
+    releasable = disclose.disclose(analysis, tables, study, edition, history)
+    if releasable.register is not None:
+        releases.keep(releasable.register, seal.check)
+    return releasable
+
+
+def standing(place: Home, study: Study, report: str, as_of: date) -> Path | None:
+    """The folder of the release that stands until the next day the protocol declares; None when a new one is due."""
+    current, due = publish.current(place.runs, report, "release"), study.protocol.disclosure.last_day(as_of)
+    return current if current and due and _released_as_of(current) >= due else None
+
+
+def _released_as_of(folder: Path) -> date:
+    return date.fromisoformat(json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["as_of"])
+
+
+def release_in_words(folder: Path, study: Study) -> str:
+    """Which data a release speaks of, and when the next one is due; nothing about another edition."""
+    path = folder / "provenance.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if record.get("edition") != "release":
+        return ""
+    as_of = date.fromisoformat(record["as_of"])
+    following = study.protocol.disclosure.next_day(as_of)
+    return f"release with data as of {as_of}" + (f"; it stands until {following}, when the next is due" if following else "")
 
 
 @bounded("report")

@@ -52,7 +52,9 @@ def reconcile(sections: Iterable[Section], facts: Facts) -> None:
 
 def _treated(known: Mapping[str, Section], facts: Facts) -> Iterator[Place]:
     yield Place("the flow box of treated people", _box(known, facts, "treated"))
-    yield Place("the first of the plain words", _read(rf"^{COUNT} (?:person|people) had ", *_text(known, "summary", "plain")))
+    yield Place(
+        "the first of the plain words", _read(rf"^{COUNT} (?:person|people) had ", *_text(known, "summary", "plain"))
+    )
     yield Place("the column of treated people", _head(known, "All treated"))
 
 
@@ -106,7 +108,9 @@ def _sessions(known: Mapping[str, Section], facts: Facts) -> Iterator[Place]:
     weeks = _table(known, "dosing", "weeks")
     yield Place("the sum of sessions by week", _sum(cell for row in weeks.rows for cell in row[1:]) if weeks else None)
     events = _table(known, "safety", "events")
-    yield Place("the sessions that events are counted in", _read(rf"^{COUNT} session", events.encoding) if events else None)
+    yield Place(
+        "the sessions that events are counted in", _read(rf"^{COUNT} session", events.encoding) if events else None
+    )
 
 
 def _events(known: Mapping[str, Section], facts: Facts) -> Iterator[Place]:
@@ -116,7 +120,10 @@ def _events(known: Mapping[str, Section], facts: Facts) -> Iterator[Place]:
     if table:
         single = (row[1] for row in table.rows if not plain(row[0].text).startswith("Any "))
         yield Place("the sum of adverse events by kind", _sum(single))
-        yield Place("the total of adverse events", _read(rf"^{COUNT}$", *(c.text for c in _row(table, "Any adverse event")[1:2])))
+        yield Place(
+            "the total of adverse events",
+            _read(rf"^{COUNT}$", *(c.text for c in _row(table, "Any adverse event")[1:2])),
+        )
     rate = _row(_table(known, "summary", "key"), "Adverse events per 100 sessions")
     yield Place("the key result on adverse events", _read(rf"^{COUNT} in ", *(cell.text for cell in rate[3:4])))
 

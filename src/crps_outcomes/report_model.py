@@ -51,6 +51,40 @@ class Dot:
 
 
 @dataclass(frozen=True)
+class Months:
+    """A small process chart, in points: band between limits and centre line of each segment, the months, and the dots.
+
+    ``bands`` are polygons, ``centres`` and ``line`` polylines; ``dots`` are x, y, radius and state.
+    """
+
+    bands: tuple[str, ...]
+    centres: tuple[str, ...]
+    line: str
+    dots: tuple[tuple[float, float, float, str], ...]
+    alt: str
+    width: float = 108
+    height: float = 24
+    kind: Literal["months"] = "months"
+
+
+@dataclass(frozen=True)
+class Icons:
+    """Two icons side by side: the state of the latest point, and whether the target will be met as things are."""
+
+    state: str
+    is_high: bool
+    state_alt: str
+    target: str
+    target_alt: str
+    kind: Literal["icons"] = "icons"
+
+    @property
+    def alt(self) -> str:
+        """Both icons in words."""
+        return f"{self.state_alt} {self.target_alt}"
+
+
+@dataclass(frozen=True)
 class Link:
     """A way to another section of the report; its words are the section's short name."""
 
@@ -69,7 +103,7 @@ class Cell:
     sub: str = ""
     is_big: bool = False
     tint: int = 0
-    drawing: Spark | Dot | None = None
+    drawing: Spark | Dot | Months | Icons | None = None
     links: tuple[Link, ...] = ()
 
     @property
@@ -111,6 +145,7 @@ class Figure:
     svg: str = ""
     empty: str = "There are no data for this figure."
     number: int = 0
+    is_small: bool = False  # two stand side by side
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """State: what is remembered between runs, in one database (SQLite in the home folder, or any SQLAlchemy URL).
 
-It holds verdicts by content hash, snapshots, runs, the analysis plans they used, and where the next pull may go on from. Resources and tables are
-files; here stand only hashes, counts, names and plans. Every object may be used by several threads at once; processes take turns. A table is created
-where it is missing and never altered, so that a database of an earlier version goes on being used.
+It holds verdicts by content hash, snapshots, runs, the analysis plans they used, what was released, and where the next pull may go on from. Resources
+and tables are files; here stand only hashes, counts, names and plans. Every object may be used by several threads at once; processes take turns. A table
+is created where it is missing and never altered, so that a database of an earlier version goes on being used.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +18,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -31,11 +34,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
+from crps_outcomes.differencing import DIGEST_BYTES, Register
+from crps_outcomes.errors import DisclosureError
 from crps_outcomes.plan_history import UNKNOWN, PlanSeen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.sql.elements import ColumnElement
 
     from crps_outcomes.snapshot import Manifest
@@ -89,6 +95,24 @@ _WATERMARKS = Table(
     Column("scope", String(64), primary_key=True),
     Column("resource_type", String(64), primary_key=True),
     Column("changed_from", String),
+)
+_RELEASE_KEYS = Table(
+    "release_keys", _METADATA, Column("scope", String(64), primary_key=True), Column("key_check", String(64))
+)
+_RELEASED_MEMBERS = Table(
+    "released_members",
+    _METADATA,
+    Column("scope", String(64), primary_key=True),
+    Column("quantity", String, primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("members", LargeBinary),
+)
+_RELEASED_ROWS = Table(
+    "released_rows",
+    _METADATA,
+    Column("scope", String(64), primary_key=True),
+    Column("row", String, primary_key=True),
+    Column("content", String),
 )
 _AT_ONCE = 500  # SQLite allows 999 variables in one statement in its older builds
 _PATIENCE_SECONDS = 60
@@ -261,6 +285,58 @@ def _add_plan(connection: Connection, plan: PlanSeen) -> None:
     last = connection.execute(select(_PLANS).order_by(_PLANS.c.sequence.desc()).limit(1)).one_or_none()
     if last is None or last.digest != plan.digest:
         connection.execute(insert(_PLANS).values(sequence=last.sequence + 1 if last else 1, **vars(plan)))
+
+
+class Releases:
+    """What was released by one study, and digests of who was behind it (`differencing.Register`)."""
+
+    def __init__(self, url: str, scope: str) -> None:
+        self._engine, self._scope = _engine(url), scope
+
+    def register(self, key_check: str) -> Register:
+        """Everything released before.
+
+        Raises:
+            DisclosureError: it was written with another key, so nothing can be compared with it.
+        """
+        with self._engine.connect() as connection:
+            known = connection.execute(self._own(_RELEASE_KEYS)).one_or_none()
+            if known is not None and known.key_check != key_check:
+                raise DisclosureError(
+                    "release.key in the home folder is not the one earlier releases were remembered with; put it back"
+                )
+            versions: dict[str, list[dict[bytes, bytes]]] = {}
+            for row in connection.execute(self._own(_RELEASED_MEMBERS).order_by("quantity", "version")):
+                versions.setdefault(row.quantity, []).append(_unpacked(row.members))
+            rows = {row.row: json.loads(row.content) for row in connection.execute(self._own(_RELEASED_ROWS))}
+        return Register({name: tuple(own) for name, own in versions.items()}, rows)
+
+    def keep(self, register: Register, key_check: str) -> None:
+        """Remember a release in place of what was known before, all of it or nothing."""
+        members = [
+            {"quantity": name, "version": hashlib.sha256(packed).hexdigest(), "members": packed}
+            for name, own in register.versions.items()
+            for packed in map(_packed, own)
+        ]
+        rows = [{"row": name, "content": json.dumps(content)} for name, content in register.rows.items()]
+        told: tuple[tuple[Table, list[dict[str, Any]]], ...] = ((_RELEASE_KEYS, [{"key_check": key_check}]), (_RELEASED_MEMBERS, members), (_RELEASED_ROWS, rows))
+        with self._engine.begin() as connection:
+            for table, contents in told:
+                connection.execute(delete(table).where(table.c.scope == self._scope))
+                for some in _slices(contents):
+                    connection.execute(insert(table), [{"scope": self._scope, **one} for one in some])
+
+    def _own(self, table: Table) -> Select[Any]:
+        return select(table).where(table.c.scope == self._scope)
+
+
+def _packed(version: Mapping[bytes, bytes]) -> bytes:
+    return b"".join(person + content for person, content in sorted(version.items()))
+
+
+def _unpacked(packed: bytes) -> dict[bytes, bytes]:
+    pairs = (packed[at : at + 2 * DIGEST_BYTES] for at in range(0, len(packed), 2 * DIGEST_BYTES))
+    return {pair[:DIGEST_BYTES]: pair[DIGEST_BYTES:] for pair in pairs}
 
 
 def _put_night(connection: Connection, night: Night) -> None:

@@ -53,7 +53,7 @@ def _remembering(operation: Callable[..., Any]) -> Callable[..., Any]:
     return result
 
 
-_OPERATIONS = "add sub mul truediv neg abs round radd rsub rmul rtruediv".split()
+_OPERATIONS = ["add", "sub", "mul", "truediv", "neg", "abs", "round", "radd", "rsub", "rmul", "rtruediv"]
 for _kind, _base in ((Whole, int), (Real, float)):
     for _name in _OPERATIONS:
         setattr(_kind, f"__{_name}__", _remembering(getattr(_base, f"__{_name}__")))
@@ -167,5 +167,7 @@ def _declared(piece: Any, name: str, dot: str = ".") -> Any:
     if isinstance(piece, dict):
         return {key: _declared(one, f"{name}{dot}{key}") for key, one in piece.items()}
     if is_dataclass(piece) and not isinstance(piece, type):
-        return replace(piece, **{one.name: _declared(getattr(piece, one.name), f"{name}{dot}{one.name}") for one in fields(piece)})
+        return replace(
+            piece, **{one.name: _declared(getattr(piece, one.name), f"{name}{dot}{one.name}") for one in fields(piece)}
+        )
     return traced(piece, name)

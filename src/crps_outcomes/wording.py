@@ -134,8 +134,8 @@ def _limits(estimate: Estimate, decimals: int, *, signed: bool = False) -> str:
 
 def _percent_limits(estimate: Estimate) -> str:
     n = estimate.n or 0
-    limits = (0.0 if limit is None else limit for limit in (estimate.lower, estimate.upper))
-    return interval(*limits, lambda value: percent(value, n).removesuffix("%"))
+    lower, upper = (0.0 if limit is None else limit for limit in (estimate.lower, estimate.upper))
+    return interval(lower, upper, lambda value: percent(value, n).removesuffix("%"))
 
 
 # --- notes under tables ---------------------------------------------------------------------------------------------

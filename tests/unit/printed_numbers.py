@@ -114,12 +114,21 @@ def is_printed_from(text: str, values: Mapping[str, Sequence[float]], refs: Sequ
         return False
     shown, step = float(bare), 10.0 ** -len(bare.partition(".")[2])
     every = [number for ref in refs for number in values[ref]]
-    return any(abs(shown - number) <= step * (1 if text[0] in "<>" else 0.5000001) for number in _candidates(every, values, refs))
+    return any(
+        abs(shown - number) <= step * (1 if text[0] in "<>" else 0.5000001)
+        for number in _candidates(every, values, refs)
+    )
 
 
 def _candidates(every: Sequence[float], values: Mapping[str, Sequence[float]], refs: Sequence[str]) -> Iterator[float]:
     yield from every
     if len(refs) > 1:
         for one, two in combinations(every, 2):
-            yield from (one + two, one - two, two - one, *([100 * one / two] if two else []), *([100 * two / one] if one else []))
+            yield from (
+                one + two,
+                one - two,
+                two - one,
+                *([100 * one / two] if two else []),
+                *([100 * two / one] if one else []),
+            )
         yield from (sum(column) for column in zip(*(values[ref] for ref in refs), strict=False))

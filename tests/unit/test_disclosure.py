@@ -371,10 +371,10 @@ def test_no_text_of_a_release_edition_holds_a_small_count():
     assert edition.estimates["reason"].str.contains("not due").sum() == 0
 
 
-def test_the_rules_are_sentences_and_say_that_editions_are_not_compared():
+def test_the_rules_are_sentences_and_say_when_a_figure_is_renewed():
     rules = released(*SMALL).rules
     assert all(rule.endswith(".") for rule in rules)
-    assert any("not yet checked against each other" in rule for rule in rules)
+    assert any("A figure is renewed only when nobody or at least 11 people" in rule for rule in rules)
 
 
 def test_the_internal_edition_is_the_analysis_untouched():

@@ -122,9 +122,9 @@ def test_the_numbers_of_the_real_protocol_take_less_than_half_a_second():
     people = cohort(people_like(1, 64))
     own = Cohort(people, planned(precision=Precision()), AS_OF)
     precision(own)
-    began = time.perf_counter()
+    began = time.process_time()
     precision(own)
-    assert time.perf_counter() - began < 1.0  # about 0.1 s on a quiet machine
+    assert time.process_time() - began < 0.5  # about 0.1 s
 
 
 def test_the_same_seed_gives_the_same_rows_and_another_one_others():

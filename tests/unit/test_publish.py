@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from itertools import product
 
@@ -52,7 +53,8 @@ def test_the_run_folder_holds_pages_tables_numbers_and_provenance(home):
     run = do(home)
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     assert {"report.pdf", "report.html", "estimates.csv", "provenance.json"} <= names
-    assert {"tables/01-summary-key.csv", "tables/09-pain-change.csv"} <= names
+    assert "tables/01-summary-key.csv" in names
+    assert any(re.fullmatch(r"tables/\d\d-pain-change\.csv", name) for name in names)
     assert run.name == provenance().run_id
     record = json.loads((run / "provenance.json").read_text())
     assert (record["snapshot"], record["study"], record["code"]) == ("5" * 64, "7" * 64, "c" * 64)

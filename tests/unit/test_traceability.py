@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import pandas as pd
 from cohort_tables import the_study
@@ -53,16 +50,21 @@ def counts_of_rows(known):
     """What sections count themselves: rows of ESTIMATES and of definitions, not people."""
     rows, study = known.estimates, the_study()
     known_rows = rows[rows["suppressed"] == ""]
+    known_rows = known_rows[known_rows["section"] != "quality"]
     with_interval = known_rows[known_rows[["estimate", "lower", "upper"]].notna().all(axis=1)]
     readings = known_rows[(known_rows["section"] == "endpoints") & (known_rows["statistic"] == "reading")]
-    smd = known_rows[(known_rows["section"] == "participants") & (known_rows["statistic"] == "smd")]["estimate"].dropna()
+    smd = known_rows[(known_rows["section"] == "participants") & (known_rows["statistic"] == "smd")][
+        "estimate"
+    ].dropna()
     sources, changes = known.sources, known.changes.groupby("change")["n"].sum()
     listed = [code for listing in study.codelists.values() for code in listing]
     items = [item for part in study.checklists.values() for item in part]
     sections = set(study.reports["evidence"].sections)
     return {
         "estimates/intervals": [float((~with_interval["method"].str.startswith("median (")).sum())],
-        "endpoints/readings": [float(((readings["group"] != "primary") & ~readings["reason"].str.startswith("descriptive: ")).sum())],
+        "endpoints/readings": [
+            float(((readings["group"] != "primary") & ~readings["reason"].str.startswith("descriptive: ")).sum())
+        ],
         "participants/notable": [float((smd.abs() > 0.20).sum())],
         "participants/compared": [float(len(smd))],
         "sources/types": [float(len(sources))],
@@ -159,7 +161,7 @@ def _left(text, words):
             break
         at = text.lower().find(word.lower())
         while at >= 0:
-            text = text[:at] + " " + text[at + len(word):]
+            text = text[:at] + " " + text[at + len(word) :]
             at = text.lower().find(word.lower())
     listed = codes() if re.search(r"RxNorm|SNOMED|LOINC|ATC|EDQM", text) else ()
     return tuple(number for number in ANY_NUMBER.findall(text) if number not in listed)

@@ -6,6 +6,7 @@ carry counts they can do without. A term is free text of a site, so a rare one c
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from crps_outcomes.analysis.cohort import Cohort
+    from crps_outcomes.analysis.members import Vector
 
 OTHER_TERMS = "all other terms"
 _BY_TERM = ("per_100_sessions", "people")
@@ -43,6 +45,14 @@ def with_fewer_terms(estimates: pd.DataFrame, cohort: Cohort, threshold: int) ->
     if not kept:
         rows = [row for row in rows if row["group"] != OTHER_TERMS]  # one group of everything says nothing
     return build(ESTIMATES, [*cast("list[dict[str, Any]]", estimates[~by_term].to_dict("records")), *rows])
+
+
+def people_with_other_terms(cohort: Cohort, threshold: int) -> dict[str, Vector]:
+    """The people with an event among the terms that became one group; the events themselves are a difference."""
+    events = adverse_events(cohort)
+    kept = frequent_terms(events, threshold)
+    people = events.loc[~events["term"].isin(kept), "subject_id"].unique() if kept else ()
+    return {f"affected/{OTHER_TERMS}": Counter(map(str, people))}
 
 
 def frequent_terms(events: pd.DataFrame, threshold: int) -> list[str]:

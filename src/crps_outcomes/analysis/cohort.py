@@ -12,7 +12,7 @@ import pandas as pd
 from crps_outcomes.estimators import as_floats, as_nullable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import date
 
     from numpy.typing import NDArray
@@ -64,6 +64,15 @@ class Visited:
         found = self.columns[column][self.is_observed]
         return found[~np.isnan(found)]
 
+    def who(self, column: str = "value") -> list[str]:
+        """The people behind ``values``, in the same order."""
+        return [str(one) for one in self.subject_id[self.is_observed & ~np.isnan(self.columns[column])]]
+
+    def lacking(self, column: str = "value") -> list[str]:
+        """The people who are due and have no such number."""
+        have = self.is_observed & ~np.isnan(self.columns[column])
+        return [str(one) for one in self.subject_id[~have & (self.state != "not due")]]
+
     def people(self, chosen: NDArray[np.bool_]) -> pd.DataFrame:
         """Value, baseline and change of the people chosen, by subject_id."""
         numbers = {name: as_nullable(numbers[chosen]) for name, numbers in self.columns.items()}
@@ -77,6 +86,16 @@ class Cohort:
     tables: Tables
     study: Study
     as_of: date | None = None  # only the words about visits not yet due need it
+
+    def once(self, make: Callable[[Cohort], pd.DataFrame]) -> pd.DataFrame:
+        """What ``make`` says of this cohort, worked out the first time it is asked for."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
+
+    @cached_property
+    def _made(self) -> dict[Callable[[Cohort], pd.DataFrame], pd.DataFrame]:
+        return {}
 
     @property
     def protocol(self) -> Protocol:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crps_outcomes.analysis.cohort import TREATED
+from crps_outcomes.analysis.members import behind
 from crps_outcomes.analysis.rows import DESCRIPTION, Key, described_share_row
 
 if TYPE_CHECKING:
@@ -28,11 +29,16 @@ def _completed(cohort: Cohort) -> Iterator[Row]:
             k, due = seen.n_observed, seen.n_due
             reason = f"{DESCRIPTION}; {seen.n_not_due} not due by {cohort.as_of}" if seen.n_not_due else DESCRIPTION
             key = Key("completeness", "completed", TREATED, measure.id, visit)
-            yield described_share_row(key, k, due, reason=reason, n_missing=due - k)
+            found = described_share_row(key, k, due, reason=reason, n_missing=due - k)
+            people, is_due = seen.subject_id, seen.state != "not due"
+            absent = people[is_due & ~seen.is_observed]
+            yield behind(found, k=people[seen.is_observed], n=people[is_due], n_missing=absent)
 
 
 def _quality(cohort: Cohort) -> Iterator[Row]:
     rejections = cohort.tables.rejections
     for rule, k in rejections["rule"].value_counts().sort_index().items():
         key = Key("completeness", "quality", group=str(rule))
-        yield described_share_row(key, int(k), len(rejections))
+        records = rejections["resource_ref"]
+        found = described_share_row(key, int(k), len(rejections))
+        yield behind(found, k=records[rejections["rule"] == rule], n=records)

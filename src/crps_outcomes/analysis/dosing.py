@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from crps_outcomes.analysis.cohort import TREATED
+from crps_outcomes.analysis.members import behind
 from crps_outcomes.analysis.rows import Key, count_row, described_share_row, median_row
 from crps_outcomes.estimators import TOLERANCE, as_values
 
@@ -45,9 +46,13 @@ def _key(statistic: str, **parts: str) -> Key:
 
 
 def _counts(cohort: Cohort) -> Iterator[Row]:
-    yield count_row(_key("count", group="sessions"), len(cohort.sessions), unit="sessions")
-    yield count_row(_key("count", group="people"), cohort.n(TREATED), unit="people")
-    yield count_row(_key("count", group="doses"), len(cohort.session_doses), unit="doses")
+    counted = {
+        "sessions": cohort.sessions["subject_id"],
+        "people": cohort.people(TREATED),
+        "doses": cohort.session_doses["subject_id"],
+    }
+    for group, people in counted.items():
+        yield behind(count_row(_key("count", group=group), len(people), unit=group), k=people, n=people)
 
 
 # --- medians ------------------------------------------------------------------------------------------------------
@@ -63,7 +68,7 @@ def _medians(cohort: Cohort) -> Iterator[Row]:
         "series_per_person": ("series", people["series"].nunique()),
     }
     for name, unit in (("dose_mg", "mg"), ("mg_per_kg", "mg/kg")):
-        yield _median(name, sessions[name], unit, "sessions")
+        yield _median(name, sessions.set_index("subject_id")[name], unit, "sessions")
     for name, (unit, values) in per_person.items():
         yield _median(name, values, unit, "people")
     yield _median("titration_mg_per_kg", titration(sessions), "mg/kg per session", "people")
@@ -71,8 +76,11 @@ def _medians(cohort: Cohort) -> Iterator[Row]:
 
 
 def _median(measure: str, values: pd.Series, unit: str, what: str) -> Row:
-    missing = int(values.isna().sum())
-    return median_row(_key("median", measure=measure), as_values(values), unit=unit, n_missing=missing, what=what)
+    """The median of values by subject_id, one or several of each."""
+    lacking, there = values.index[values.isna()], values.dropna()
+    key = _key("median", measure=measure)
+    found = median_row(key, as_values(values), unit=unit, n_missing=len(lacking), what=what)
+    return behind(found, values=there.items(), n=there.index, n_missing=lacking)
 
 
 def titration(sessions: pd.DataFrame) -> pd.Series:
@@ -92,8 +100,8 @@ def titration(sessions: pd.DataFrame) -> pd.Series:
 def _intervals(sessions: pd.DataFrame) -> pd.Series:
     """Days from each session to the one before it in the same series."""
     ordered = sessions.sort_values(["subject_id", "session"])
-    days: pd.Series = ordered.groupby(["subject_id", "series"], sort=True)["began_on"].diff().dropna().dt.days
-    return days
+    days: pd.Series = ordered.groupby(["subject_id", "series"], sort=True)["began_on"].diff().dt.days
+    return days.set_axis(ordered["subject_id"]).dropna()
 
 
 # --- week by dose -------------------------------------------------------------------------------------------------
@@ -111,10 +119,13 @@ def _heat_table(cohort: Cohort) -> Iterator[Row]:
     )
     counted = cells.groupby(["visit", "group"])["subject_id"].agg(["count", "nunique"])
     found = {(str(week), str(band)): (int(k), int(n)) for (week, band), k, n in counted.itertuples(name=None)}
+    who = {(str(week), str(band)): list(own) for (week, band), own in cells.groupby(["visit", "group"])["subject_id"]}
     for week in WEEKS:
         for band in BAND_NAMES:
             k, n = found.get((week, band), (0, 0))
-            yield count_row(_key("sessions", visit=week, group=band), k, unit="sessions", n=n)
+            people = who.get((week, band), [])
+            cell = count_row(_key("sessions", visit=week, group=band), k, unit="sessions", n=n)
+            yield behind(cell, k=people, n=set(people))
 
 
 def _weeks(sessions: pd.DataFrame) -> pd.Series:
@@ -135,13 +146,15 @@ def dose_bands(mg_per_kg: pd.Series) -> pd.Series:
 
 
 def _routes(cohort: Cohort) -> Iterator[Row]:
-    counts = cohort.administrations["route"].value_counts().sort_index()
-    for route, k in counts.items():
-        yield described_share_row(_key("route", group=str(route)), int(k), len(cohort.administrations))
+    given = cohort.administrations
+    for route, k in given["route"].value_counts().sort_index().items():
+        found = described_share_row(_key("route", group=str(route)), int(k), len(given))
+        yield behind(found, k=given.loc[given["route"] == route, "subject_id"], n=given["subject_id"])
 
 
 def _flags(cohort: Cohort) -> Iterator[Row]:
-    flags = cohort.administrations["flags"]
-    counts = flags[flags != ""].str.split("; ").explode().value_counts().sort_index()
-    for flag, k in counts.items():
-        yield described_share_row(_key("flag", group=str(flag)), int(k), len(cohort.administrations))
+    flags = cohort.administrations.set_index("subject_id")["flags"]
+    each = flags[flags != ""].str.split("; ").explode()
+    for flag, k in each.value_counts().sort_index().items():
+        found = described_share_row(_key("flag", group=str(flag)), int(k), len(flags))
+        yield behind(found, k=each.index[each == flag], n=flags.index)

@@ -31,6 +31,10 @@ def happened(cohort: Cohort) -> pd.DataFrame:
     Columns: subject_id, kind and term (in the words of the plan), happened_on (missing where no day is known), and rule,
     the name of the plan's rule for it or "anything else".
     """
+    return cohort.once(_happened)
+
+
+def _happened(cohort: Cohort) -> pd.DataFrame:
     columns = ["subject_id", "kind", "term", "happened_on"]
     listed = cohort.of(cohort.tables.intercurrent, TREATED)[columns]
     every = pd.concat([listed, _stops_for_harm(cohort)[columns]], ignore_index=True)

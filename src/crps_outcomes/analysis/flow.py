@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crps_outcomes.analysis.cohort import ANALYSED, TREATED
+from crps_outcomes.analysis.members import nobody_known
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.tables import COUNTS, build
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from crps_outcomes.analysis.cohort import Cohort
+    from crps_outcomes.analysis.members import Vector
 
 #: Why people leave after a box.
 REASONS = {
@@ -69,6 +72,22 @@ def flow(cohort: Cohort, not_enrolled: Mapping[str, int] | None) -> pd.DataFrame
         }
         for order, (box, n_next) in enumerate(zip(boxes, following, strict=True))
     ))  # fmt: skip
+
+
+def flow_members(cohort: Cohort, not_enrolled: Mapping[str, int] | None) -> dict[str, Vector]:
+    """The people in each box; of those who are not enrolled only the number is known."""
+    enrolled, treated = cohort.populations["enrolled"], cohort.populations[TREATED]
+    people = {
+        "enrolled": enrolled["subject_id"],
+        "diagnosis": enrolled.loc[enrolled["crps_type"] != "no diagnosis", "subject_id"],
+        "treated": treated["subject_id"],
+        "baseline": treated.loc[treated["has_baseline"].astype("bool"), "subject_id"],
+        "analysed": cohort.people(ANALYSED),
+    }
+    boxes = {f"people/{step}": Counter(map(str, own)) for step, own in people.items()}
+    if not_enrolled is not None:
+        boxes["people/listed"] = boxes["people/enrolled"] + nobody_known("listed", sum(not_enrolled.values()))
+    return boxes
 
 
 def _listed(cohort: Cohort, not_enrolled: Mapping[str, int] | None) -> list[Box]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from crps_outcomes.analysis.cohort import ANALYSED
+from crps_outcomes.analysis.members import behind
 from crps_outcomes.analysis.pain import mean_changes, means
 from crps_outcomes.analysis.rows import LEAST_FOR_ESTIMATE, Key, absent_row, row, share_row, small_n
 from crps_outcomes.estimators import TOLERANCE, is_responder, pearson
@@ -52,7 +53,9 @@ def _answers(cohort: Cohort) -> Iterator[Row]:
         for answer in measure.answers:
             key = Key("function", "share", ANALYSED, measure.id, visit, answer.display)
             k = int((values == answer.value).sum())
-            yield share_row(key, k, len(values), n_missing=seen.n_due - len(values))
+            found = share_row(key, k, len(values), n_missing=seen.n_due - len(values))
+            people = pd.Series(seen.who(), dtype="str")
+            yield behind(found, k=people[values == answer.value], n=people, n_missing=seen.lacking())
 
 
 # --- pain with function -------------------------------------------------------------------------------------------
@@ -70,9 +73,13 @@ def _pain_and_function(cohort: Cohort, visit: str) -> Iterator[Row]:
         return
     pairs, n_due = _pairs(cohort, cohort.study.measures[plan.primary], scale, visit)
     counts = pairs.value_counts()
+    seen = cohort.at(plan.primary, visit, ANALYSED)
     for pair, group in BOTH_GROUPS.items():
         k = int(counts.get(pair, 0))
         found = share_row(key.of(group), k, len(pairs), n_missing=n_due - len(pairs))
+        people = pairs.index[(pairs["pain"] == pair[0]) & (pairs["function"] == pair[1])]
+        others = seen.subject_id[(seen.state != "not due") & ~pd.Index(seen.subject_id).isin(pairs.index)]
+        found = behind(found, k=people, n=pairs.index, n_missing=others)
         yield found | {"method": f"{found['method']}; {definition(scale)}"}
 
 

@@ -8,9 +8,11 @@ up, `disclosure` to prove that a hidden count cannot be worked out.
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
@@ -146,6 +148,36 @@ def identities(names: Iterable[str], study: Study, steps: Iterable[str]) -> tupl
         *_of_responders(known, study), *_of_function(known, study), *_of_safety(known, study), *_of_completeness(known),
     )  # fmt: skip
     return tuple(one for one in found if sum(name in known for name in one.names) > 1 or one.total in known)
+
+
+def between_releases(names: Iterable[str], groupings: Iterable[tuple[str, ...]]) -> tuple[Identity, ...]:
+    """What adds up besides, where another release showed other steps of the curve or other groups of terms.
+
+    Args:
+        names: the quantities shown.
+        groupings: for each earlier release, the terms of events that it showed one by one.
+    """
+    known = frozenset(names)
+    curves: defaultdict[str, list[str]] = defaultdict(list)
+    for tail in _tails(known, "better/"):
+        curves[tail.rsplit("/", 1)[0]].append(tail)
+    return (
+        *(
+            _rest(f"better/{fewer}", f"better/{more}")
+            for own in curves.values()
+            for more, fewer in combinations(sorted(own, key=lambda tail: int(tail.rsplit("/", 1)[1])), 2)
+        ),
+        *(
+            Identity(f"events/{ANY}", (*(f"events/{term}" for term in kept), others_than(kept)))
+            for kept in groupings
+            if {f"events/{ANY}", *(f"events/{term}" for term in kept)} <= known
+        ),
+    )
+
+
+def others_than(terms: Iterable[str], what: str = "events") -> str:
+    """The quantity of all terms but these; the terms are named, because another release may keep others."""
+    return f"{what}/others than/{json.dumps(sorted(terms))}"
 
 
 def _tails(known: Iterable[str], start: str) -> list[str]:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import ANALYSED
+from crps_outcomes.analysis.members import behind
 from crps_outcomes.analysis.rows import LEAST_FOR_ESTIMATE, Key, mean_row, middle, row, small_n
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from crps_outcomes.analysis.cohort import Cohort
+    from crps_outcomes.analysis.cohort import Cohort, Visited
     from crps_outcomes.analysis.rows import Row
     from crps_outcomes.definitions import Measure
 
@@ -34,10 +35,11 @@ def means(cohort: Cohort, section: str, measure: Measure) -> Iterator[Row]:
     for visit in ("baseline", *cohort.visits):
         seen = cohort.at(measure.id, visit, ANALYSED)
         values = seen.values()
-        yield mean_row(
+        found = mean_row(
             Key(section, "mean", ANALYSED, measure.id, visit), values,
             unit=measure.unit_label, n_missing=seen.n_due - len(values),
         )  # fmt: skip
+        yield _with_people(found, seen, "value")
 
 
 def mean_changes(cohort: Cohort, section: str, measure: Measure) -> Iterator[Row]:
@@ -45,10 +47,17 @@ def mean_changes(cohort: Cohort, section: str, measure: Measure) -> Iterator[Row
     for visit in cohort.visits:
         seen = cohort.at(measure.id, visit, ANALYSED)
         changes = seen.values("change")
-        yield mean_row(
+        found = mean_row(
             Key(section, "mean_change", ANALYSED, measure.id, visit), changes,
             unit=measure.unit_label, n_missing=seen.n_due - len(changes),
         )  # fmt: skip
+        yield _with_people(found, seen, "change")
+
+
+def _with_people(found: Row, seen: Visited, column: str) -> Row:
+    """The row with the people behind it and their values."""
+    people, values = seen.who(column), seen.values(column)
+    return behind(found, values=zip(people, values, strict=True), n=people, n_missing=seen.lacking(column))
 
 
 def _quantiles(cohort: Cohort, measure: Measure) -> Iterator[Row]:
@@ -60,7 +69,8 @@ def _quantiles(cohort: Cohort, measure: Measure) -> Iterator[Row]:
             if found.n < LEAST_FOR_ESTIMATE:
                 found = small_n(found)
             key = Key("pain", "quantile", ANALYSED, measure.id, visit, str(percent))
-            yield row(key, found, unit=measure.unit_label, n_missing=seen.n_due - len(values))
+            described = row(key, found, unit=measure.unit_label, n_missing=seen.n_due - len(values))
+            yield _with_people(described, seen, "value")
 
 
 def _median_changes(cohort: Cohort, measure: Measure) -> Iterator[Row]:
@@ -68,4 +78,5 @@ def _median_changes(cohort: Cohort, measure: Measure) -> Iterator[Row]:
         seen = cohort.at(measure.id, visit, ANALYSED)
         changes = seen.values("change")
         key = Key("pain", "median_change", ANALYSED, measure.id, visit)
-        yield row(key, middle(changes), unit=measure.unit_label, n_missing=seen.n_due - len(changes))
+        described = row(key, middle(changes), unit=measure.unit_label, n_missing=seen.n_due - len(changes))
+        yield _with_people(described, seen, "change")

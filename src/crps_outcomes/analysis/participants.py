@@ -8,6 +8,7 @@ import pandas as pd
 
 from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import ANALYSED, NOT_ANALYSED, TREATED
+from crps_outcomes.analysis.members import behind
 from crps_outcomes.analysis.rows import Key, median_row, row, share_row
 from crps_outcomes.estimators import as_values
 
@@ -41,7 +42,9 @@ def _medians(cohort: Cohort) -> Iterator[Row]:
         by_population = {name: values.reindex(cohort.people(name)) for name in POPULATIONS}
         for name, own in by_population.items():
             missing = int(own.isna().sum())
-            yield median_row(_keyed(key, name), as_values(own), unit=unit, n_missing=missing)
+            found = median_row(_keyed(key, name), as_values(own), unit=unit, n_missing=missing)
+            there = own.dropna()
+            yield behind(found, values=there.items(), n=there.index, n_missing=own.index[own.isna()])
         pair = (as_values(by_population[ANALYSED]), as_values(by_population[NOT_ANALYSED]))
         difference = estimators.standardised_difference(*pair)
         missing = cohort.n(TREATED) - difference.n
@@ -68,7 +71,8 @@ def _shares(cohort: Cohort) -> Iterator[Row]:
         key = Key("participants", "share", group=group)
         counts = {name: (int(cohort.people(name).isin(holders).sum()), cohort.n(name)) for name in POPULATIONS}
         for name, (k, n) in counts.items():
-            yield share_row(_keyed(key, name), k, n)
+            people = cohort.people(name)
+            yield behind(share_row(_keyed(key, name), k, n), k=people[people.isin(holders)], n=people)
         pair = (*counts[ANALYSED], *counts[NOT_ANALYSED])
         yield row(_keyed(key, COMPARED, "smd"), estimators.standardised_difference_binary(*pair), unit="")
 
@@ -99,7 +103,8 @@ def _afterwards(cohort: Cohort) -> Iterator[Row]:
     named = (events["kind"] + ": " + events["term"]).str.removesuffix(": ")
     people = {ANYTHING: events["subject_id"]} | {str(name): own for name, own in events["subject_id"].groupby(named)}
     for name, own in people.items():
-        yield share_row(Key("participants", "after", TREATED, group=name), own.nunique(), cohort.n(TREATED))
+        found = share_row(Key("participants", "after", TREATED, group=name), own.nunique(), cohort.n(TREATED))
+        yield behind(found, k=own.unique(), n=cohort.people(TREATED))
 
 
 def _keyed(key: Key, population: str, statistic: str = "") -> Key:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crps_outcomes.analysis.cohort import TREATED
+from crps_outcomes.analysis.members import behind
 from crps_outcomes.analysis.rows import SHARES, Key
 from crps_outcomes.estimators import is_responder
 
@@ -54,6 +55,9 @@ def _shares(cohort: Cohort, measure: Measure, statistic: str, visit: str, percen
         response = is_responder(due["baseline"], due["value"], percent, measure.direction)
         k, n_observed = int(response.sum()), int(response.notna().sum())
         missing = len(due) - n_observed
+        people = {OBSERVED: due.index[response.notna()], MISSING_IS_NON_RESPONDER: due.index}
         for population, n in ((OBSERVED, n_observed), (MISSING_IS_NON_RESPONDER, len(due))):
             key = Key("responders", statistic, population, measure.id, visit, str(percent))
-            yield share(key, k, n, n_missing=missing)
+            found = share(key, k, n, n_missing=missing)
+            better = due.index[response.fillna(value=False)]
+            yield behind(found, k=better, n=people[population], n_missing=due.index[response.isna()])

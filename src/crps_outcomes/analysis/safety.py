@@ -7,7 +7,6 @@ reading as denominator, and says how many have none.
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -17,6 +16,7 @@ from crps_outcomes.analysis.around_sessions import around_sessions
 from crps_outcomes.analysis.cohort import TREATED
 from crps_outcomes.analysis.dosing import NOT_KNOWN
 from crps_outcomes.analysis.harms import absent_harms, by_person_row, harms_by_dose, harms_by_person
+from crps_outcomes.analysis.members import behind
 from crps_outcomes.analysis.rows import (
     Key,
     absent_row,
@@ -97,10 +97,13 @@ def since_first_dose(cohort: Cohort, kind: str) -> pd.DataFrame:
 def event_rows(cohort: Cohort, events: pd.DataFrame) -> Iterator[Row]:
     """Events per 100 sessions and people with at least one, for every term and for all together."""
     for group, own in event_groups(events).items():
-        yield rate_row(_key("per_100_sessions", group=group), len(own), len(cohort.sessions))
-        yield share_row(_key("people", group=group), own["subject_id"].nunique(), cohort.n(TREATED))
+        people = own["subject_id"]
+        rate = rate_row(_key("per_100_sessions", group=group), len(own), len(cohort.sessions))
+        yield behind(rate, k=people, n=cohort.sessions["subject_id"])
+        yield behind(share_row(_key("people", group=group), people.nunique(), cohort.n(TREATED)), k=people.unique())
     serious = events.loc[events["is_serious"].fillna(value=False), "subject_id"]
-    yield share_row(_key("people", group=SERIOUS), serious.nunique(), cohort.n(TREATED))
+    found = share_row(_key("people", group=SERIOUS), serious.nunique(), cohort.n(TREATED))
+    yield behind(found, k=serious.unique())
 
 
 def event_groups(events: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -113,7 +116,8 @@ def _serious(cohort: Cohort, events: pd.DataFrame) -> Row:
     """The number of serious events; with none, what none still allows as a share of people."""
     key = _key("serious", group=SERIOUS)
     k, n = int(events["is_serious"].sum()), cohort.n(TREATED)
-    return count_row(key, k, unit="events", n=n) if k else _none_of(key, n)
+    serious = events.loc[events["is_serious"].fillna(value=False), "subject_id"]
+    return behind(count_row(key, k, unit="events", n=n) if k else _none_of(key, n), k=serious)
 
 
 # --- stops ------------------------------------------------------------------------------------------------------------
@@ -124,7 +128,7 @@ def _stops(cohort: Cohort) -> Iterator[Row]:
     stops = since_first_dose(cohort, "discontinuation")
     for group, own in ((ANY, stops), (FOR_HARM, stops[stops["category"] != ""])):
         key, k, n = _key("stopped", group=group), own["subject_id"].nunique(), cohort.n(TREATED)
-        yield share_row(key, k, n) if k else _none_of(key, n)
+        yield behind(share_row(key, k, n) if k else _none_of(key, n), k=own["subject_id"].unique())
 
 
 def _none_of(key: Key, n: int) -> Row:
@@ -150,9 +154,10 @@ def _watched(cohort: Cohort) -> Iterator[Row]:
     during = {measure: window_readings(cohort, measure) for measure in plan.watched}
     paired = {measure: _paired(cohort, measure, during[measure]) for measure in (plan.systolic, plan.diastolic)}
     anything = pd.concat([frame[["subject_id", "session"]] for frame in during.values()]).drop_duplicates()
-    yield described_share_row(_key("watched", group=ANYTHING), len(anything), len(cohort.sessions))
+    watched = described_share_row(_key("watched", group=ANYTHING), len(anything), len(cohort.sessions))
+    yield behind(watched, k=anything["subject_id"])
     for measure in plan.watched:
-        yield _monitored(cohort, measure, len(paired.get(measure, during[measure])))
+        yield _monitored(cohort, measure, paired.get(measure, during[measure])["subject_id"])
     for cut in plan.cuts:
         yield from _cut(cohort, cut, during[cut.measure])
     yield _peak_rise(cohort, plan.systolic, paired[plan.systolic])
@@ -166,16 +171,18 @@ def _paired(cohort: Cohort, measure: str, during: pd.DataFrame) -> pd.DataFrame:
     return before.merge(during, on=["subject_id", "session"], validate="one_to_one", suffixes=("_before", ""))
 
 
-def _monitored(cohort: Cohort, measure: str, k: int) -> Row:
-    return described_share_row(_key("monitored", measure=measure), k, len(cohort.sessions))
+def _monitored(cohort: Cohort, measure: str, people: pd.Series) -> Row:
+    found = described_share_row(_key("monitored", measure=measure), len(people), len(cohort.sessions))
+    return behind(found, k=people)
 
 
 def _cut(cohort: Cohort, cut: Cut, during: pd.DataFrame) -> Iterator[Row]:
     """Sessions beyond a cut, of the sessions with a reading in the window; once more with people as the unit."""
-    reached = _BEYOND[cut.statistic](during, cut.value)
+    reached, people = _BEYOND[cut.statistic](during, cut.value), during["subject_id"]
     n, k = len(reached), int(reached.sum())
     key = _key(cut.statistic, measure=cut.measure, group=f"{cut.value:g}")
-    yield share_row(key, k, n, n_missing=len(cohort.sessions) - n, what="sessions")
+    found = share_row(key, k, n, n_missing=len(cohort.sessions) - n, what="sessions")
+    yield behind(found, k=people[reached], n=people)
     by_person = replace(key, statistic="session_by_person", group=f"{cut.statistic} {cut.value:g}")
     yield by_person_row(cohort, by_person, during.assign(is_reached=reached))
 
@@ -185,7 +192,9 @@ def _peak_rise(cohort: Cohort, measure: str, paired: pd.DataFrame) -> Row:
     found = estimators.mean_clustered(as_values(paired["highest"] - paired["last"]), paired["subject_id"].to_numpy())
     found = small_n(found, n=paired["subject_id"].nunique())
     unit = cohort.study.measures[measure].unit_label
-    return row(_key("peak_rise", measure=measure), found, unit=unit, n_missing=len(cohort.sessions) - len(paired))
+    rise = (paired["highest"] - paired["last"]).set_axis(paired["subject_id"])
+    described = row(_key("peak_rise", measure=measure), found, unit=unit, n_missing=len(cohort.sessions) - len(paired))
+    return behind(described, values=rise.items(), n=rise.index)
 
 
 # --- liver --------------------------------------------------------------------------------------------------------
@@ -197,6 +206,7 @@ def _liver(cohort: Cohort) -> Iterator[Row]:
         highest = _highest_multiple(cohort, measure)
         k, n = int((highest > multiple + TOLERANCE).sum()), len(highest)
         found = share_row(_key("liver_above", measure=measure), k, n, n_missing=cohort.n(TREATED) - n)
+        found = behind(found, k=highest.index[highest > multiple + TOLERANCE], n=highest.index)
         yield found | {"method": f"{found['method']}; above {multiple:g} times the upper limit of normal of the source"}
         yield from _liver_grades(cohort, measure, highest)
 
@@ -204,10 +214,11 @@ def _liver(cohort: Cohort) -> Iterator[Row]:
 def _liver_grades(cohort: Cohort, measure: str, highest: pd.Series) -> Iterator[Row]:
     """People by the grade of their highest value; grade 0 is at most the upper limit of normal."""
     edges = cohort.protocol.safety.liver_grades
-    n, above = len(highest), [int((highest > edge + TOLERANCE).sum()) for edge in edges]
-    for grade, (more, fewer) in enumerate(pairwise((n, *above, 0))):
-        key = _key("liver_grade", measure=measure, group=str(grade))
-        yield share_row(key, more - fewer, n, n_missing=cohort.n(TREATED) - n)
+    n, grades = len(highest), sum((highest > edge + TOLERANCE).astype("int64") for edge in edges)
+    for grade in range(len(edges) + 1):
+        key, people = _key("liver_grade", measure=measure, group=str(grade)), highest.index[grades == grade]
+        found = share_row(key, len(people), n, n_missing=cohort.n(TREATED) - n)
+        yield behind(found, k=people, n=highest.index)
 
 
 def _hys_law(cohort: Cohort) -> Iterator[Row]:
@@ -228,7 +239,8 @@ def _hys_law(cohort: Cohort) -> Iterator[Row]:
         & (known["alp"] <= plan.alkaline_phosphatase_at_most + TOLERANCE)
     )
     n = len(known)
-    yield share_row(_key("hys_law"), int(fits.sum()), n, n_missing=cohort.n(TREATED) - n)
+    found = share_row(_key("hys_law"), int(fits.sum()), n, n_missing=cohort.n(TREATED) - n)
+    yield behind(found, k=known.index[fits], n=known.index)
 
 
 def _highest_multiple(cohort: Cohort, measure: str) -> pd.Series:
@@ -305,7 +317,8 @@ def _by_dose(cohort: Cohort, events: pd.DataFrame) -> Iterator[Row]:
     )
     counts = linked["third"].value_counts().to_dict()
     for group in (*THIRDS, NOT_KNOWN):
-        yield _third(group, counts, sizes)
+        people, affected = sessions.loc[thirds == group, "subject_id"], linked.loc[linked["third"] == group, "subject_id"]
+        yield behind(_third(group, counts, sizes), k=affected, n=people)
 
 
 def _third(group: str, counts: Mapping[Hashable, int], sizes: Mapping[Hashable, int]) -> Row:

@@ -179,7 +179,9 @@ def changes_in_words(facts: Facts) -> str:
         return f"Corrections and deletions since {since} are included."
     told = facts.releasable.changes.groupby("change", sort=False)["n"].sum()
     found = [
-        f"{count(facts.told(int(told[one]), f'changes/{one}'))} {words}" for one, words in CHANGES.items() if one in told.index
+        f"{count(facts.told(int(told[one]), f'changes/{one}'))} {words}"
+        for one, words in CHANGES.items()
+        if one in told.index
     ]
     return f"Since {since}: {', '.join(found)}." if found else f"Nothing changed since {since}."
 

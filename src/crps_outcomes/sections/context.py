@@ -217,7 +217,9 @@ def _table(facts: Facts, kind: str, studies: Sequence[PublishedStudy]) -> Table:
 def _found(facts: Facts, studies: Sequence[PublishedStudy]) -> str:
     """Such as "1 null, 1 mixed, 2 favourable"."""
     readings: Counter[str] = Counter(study.reading for study in studies)
-    return ", ".join(f"{count(facts.told(readings[one], 'evidence/readings'))} {one}" for one in READINGS if readings[one])
+    return ", ".join(
+        f"{count(facts.told(readings[one], 'evidence/readings'))} {one}" for one in READINGS if readings[one]
+    )
 
 
 def _order(study: PublishedStudy) -> tuple[int, str]:

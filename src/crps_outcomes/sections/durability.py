@@ -166,7 +166,9 @@ def _at_risk(facts: Facts) -> Table:
     table = Table(
         title="At risk, lost and censored, by week.",
         encoding="In each column the three add up to everyone who responded.",
-        columns=text_columns(("Week", TEXT_WIDTH_MM - width * len(columns)), *((e.key(e.group), width) for e in columns)),
+        columns=text_columns(
+            ("Week", TEXT_WIDTH_MM - width * len(columns)), *((e.key(e.group), width) for e in columns)
+        ),
         rows=tuple(row(label, *(count(n or 0) for n in numbers)) for label, numbers in counted.items())
         if is_drawn
         else (),

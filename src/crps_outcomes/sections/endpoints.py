@@ -178,7 +178,10 @@ def _attributes(facts: Facts) -> tuple[tuple[str, str], ...]:
         ("Treatment", "The intramuscular sessions as delivered; no comparison group"),
         ("Variable", f"{facts.primary.title}: change from the start at {at(facts.primary_visit)}"),
         ("Summary", f"Mean change; share improved by {percents} or more"),
-        ("Missing score", "Means: people with a score. Shares: counted as not improved. Imputed in sensitivity analyses only"),
+        (
+            "Missing score",
+            "Means: people with a score. Shares: counted as not improved. Imputed in sensitivity analyses only",
+        ),
         ("Several endpoints", READING[facts.protocol.plan.multiplicity]),
         ("Intervals, tests", _how_many(facts)),
     )

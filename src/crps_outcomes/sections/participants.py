@@ -72,9 +72,7 @@ def _finding(facts: Facts) -> str:
             for name, least in (("notable", NOTABLE), ("compared", -1))
         )
         verb = "characteristic differs" if notable == 1 else "characteristics differ"
-        return (
-            f"{notable or 'None'} of {of} {verb} by more than 0.20 between people in and outside the analysis"
-        )
+        return f"{notable or 'None'} of {of} {verb} by more than 0.20 between people in and outside the analysis"
     for population, who in ((TREATED, "Treated people"), (ANALYSED, "People in the analysis")):
         age = facts.one("participants", "median", population=population, measure="age_years")
         if age.has_interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crps_outcomes.analysis.cohort import TREATED, Cohort
@@ -13,14 +13,16 @@ from crps_outcomes.analysis.dosing import dosing
 from crps_outcomes.analysis.durability import durability
 from crps_outcomes.analysis.endpoints import endpoints
 from crps_outcomes.analysis.exposure_response import exposure_response
-from crps_outcomes.analysis.flow import flow
+from crps_outcomes.analysis.flow import flow, flow_members
 from crps_outcomes.analysis.function import function
-from crps_outcomes.analysis.identities import identities, settle, shown_counts
+from crps_outcomes.analysis.identities import NAMES, identities, settle, shown_counts
+from crps_outcomes.analysis.members import Members, collected
 from crps_outcomes.analysis.missing import missing
 from crps_outcomes.analysis.natural_course import natural_course
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.precision import precision
+from crps_outcomes.analysis.quality import quality
 from crps_outcomes.analysis.responders import OBSERVED, responders
 from crps_outcomes.analysis.response_rules import response_rules
 from crps_outcomes.analysis.safety import safety
@@ -53,15 +55,17 @@ SECTIONS = (
     safety,
     completeness,
     context,
+    quality,
 )
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Every number a report may print (ESTIMATES) and the cohort flow (COUNTS)."""
+    """Every number a report may print (ESTIMATES), the cohort flow (COUNTS), and who is behind them."""
 
     estimates: pd.DataFrame
     counts: pd.DataFrame
+    members: Members = field(default_factory=Members, repr=False)
 
 
 def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[str, int] | None = None) -> Analysis:
@@ -77,8 +81,9 @@ def analyse(tables: Tables, study: Study, *, as_of: date, not_enrolled: Mapping[
         PipelineError: two numbers that should agree do not; it names their ids.
     """
     cohort = Cohort(tables, study, as_of)
-    estimates = build(FULL_ESTIMATES, (row for section in SECTIONS for row in section(cohort)))
-    analysis = Analysis(estimates, flow(cohort, not_enrolled))
+    rows = [row for section in SECTIONS for row in section(cohort)]
+    members = collected(rows, NAMES).with_counts(flow_members(cohort, not_enrolled))
+    analysis = Analysis(build(FULL_ESTIMATES, rows), flow(cohort, not_enrolled), members)
     reconcile(analysis, cohort)
     return analysis
 

@@ -13,6 +13,8 @@ from crps_outcomes.facts import Facts
 from crps_outcomes.numbers import day, keep_together
 from crps_outcomes.reconciliation import reconcile
 from crps_outcomes.report_model import Cell, Figure, Flow, ReportModel, Section, Table
+from crps_outcomes.sections.actions import actions
+from crps_outcomes.sections.charts import charts
 from crps_outcomes.sections.checklist import checklist
 from crps_outcomes.sections.completeness import completeness, draft_in_words
 from crps_outcomes.sections.context import context
@@ -29,9 +31,12 @@ from crps_outcomes.sections.natural_course import natural_course
 from crps_outcomes.sections.pain import pain
 from crps_outcomes.sections.participants import participants
 from crps_outcomes.sections.precision import precision
+from crps_outcomes.sections.process import process
 from crps_outcomes.sections.provenance import provenance as provenance_section
+from crps_outcomes.sections.quality import quality
 from crps_outcomes.sections.responders import responders
 from crps_outcomes.sections.safety import safety
+from crps_outcomes.sections.safety_watch import safety_watch
 from crps_outcomes.sections.summary import summary
 from crps_outcomes.traced import declared
 from crps_outcomes.wording import counted
@@ -64,6 +69,11 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "context": context,
     "methods": methods,
     "checklist": checklist,
+    "quality": quality,
+    "charts": charts,
+    "process": process,
+    "safety_watch": safety_watch,
+    "actions": actions,
     "provenance": provenance_section,
 }
 

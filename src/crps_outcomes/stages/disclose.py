@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from crps_outcomes.analysis.coarse import coarsened, with_fewer_counts
+from crps_outcomes.analysis.actions import actions
+from crps_outcomes.analysis.coarse import coarsened, frequent_terms, people_with_other_terms, with_fewer_counts
 from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.flow import REASONS
 from crps_outcomes.analysis.identities import FLOW_NAMES, NAMES, Shown, identities, settle, shown_counts
+from crps_outcomes.analysis.safety import adverse_events
+from crps_outcomes.differencing import Guarded, Register, between, guard
 from crps_outcomes.disclosure import LEFT_OUT, PROTECTING, Layout, Releasable, protect
 from crps_outcomes.errors import DefinitionError, DisclosureError
-from crps_outcomes.tables import ESTIMATES, finish
+from crps_outcomes.tables import ESTIMATES, build, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from datetime import date
 
+    from crps_outcomes.differencing import Published, Seal
     from crps_outcomes.stages.analyse import Analysis
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
 #: The mark "low" would say the count itself for 2, and one of two for 3.
 LEAST_THRESHOLD = 4
 LEAST_FOR_OUTER_QUANTILES = 50
+#: With fewer, n, mean, standard deviation and two threshold counts nearly fix every value.
+LEAST_FOR_MOMENTS = 15
+HELD = "Some figures in this report were held: they stand as they were last released."
 INTERNAL_ONLY = frozenset({"safety/signal"})
 #: Statistics without counts of their own that are hidden with the rows they compare.
 FOLLOWING = frozenset({"participants/smd"})
@@ -35,7 +43,17 @@ _DECIMALS = {"%": 0, "mg/kg": 2, "mg/kg per session": 2, "": 2}
 _REASON = ["rule", "reason", "stage"]
 
 
-def disclose(analysis: Analysis, tables: Tables, study: Study, edition: str) -> Releasable:
+@dataclass(frozen=True)
+class History:
+    """What was released before, and the key of its digests."""
+
+    register: Register
+    seal: Seal
+
+
+def disclose(
+    analysis: Analysis, tables: Tables, study: Study, edition: str, history: History | None = None
+) -> Releasable:
     """The edition asked for.
 
     Args:
@@ -43,6 +61,7 @@ def disclose(analysis: Analysis, tables: Tables, study: Study, edition: str) -> 
         tables: the tables behind it; the release edition takes wider groups from them.
         study: its protocol has the threshold.
         edition: "internal" or "release".
+        history: the releases before; without it a release edition is safe by itself only, and must not leave.
 
     Raises:
         DefinitionError: another edition, or a threshold that protects nobody.
@@ -50,10 +69,25 @@ def disclose(analysis: Analysis, tables: Tables, study: Study, edition: str) -> 
     """
     if edition not in EDITIONS:
         raise DefinitionError(f"edition: it should be one of {', '.join(EDITIONS)}")
-    return EDITIONS[edition](analysis, tables, study)
+    return EDITIONS[edition](analysis, tables, study, history)
 
 
-def internal(analysis: Analysis, tables: Tables, study: Study) -> Releasable:
+def with_actions(
+    found: Releasable, tables: Tables, study: Study, code_of: Callable[[str], str], as_of: date
+) -> Releasable:
+    """An internal edition with its action list, people by their code; any other edition as it is."""
+    if found.edition != "internal":
+        return found
+    return replace(found, actions=_coded(actions(Cohort(tables, study, as_of)), code_of))
+
+
+def _coded(listed: pd.DataFrame, code_of: Callable[[str], str]) -> pd.DataFrame:
+    """The action list with codes in place of what the source calls people."""
+    codes = [code_of(str(subject)) for subject in listed["subject_id"]]
+    return listed.assign(code=codes).drop(columns="subject_id")
+
+
+def internal(analysis: Analysis, tables: Tables, study: Study, _: History | None = None) -> Releasable:
     """Everything, with a note that it contains small cells."""
     return Releasable(
         edition="internal", threshold=study.protocol.disclosure.threshold,
@@ -63,31 +97,36 @@ def internal(analysis: Analysis, tables: Tables, study: Study) -> Releasable:
     )  # fmt: skip
 
 
-def release(analysis: Analysis, tables: Tables, study: Study) -> Releasable:
-    """No row about a single person, no small count, and none that can be worked out."""
+def release(analysis: Analysis, tables: Tables, study: Study, history: History | None = None) -> Releasable:
+    """No row about a single person, no small count, and none that can be worked out, by itself or from releases before."""
     threshold = study.protocol.disclosure.threshold
     cohort = Cohort(tables, study)
     _check_size(cohort, threshold)
     coarse, rejections = coarsened(_may_leave(analysis.estimates), cohort, threshold), _rejections(tables)
     estimates = with_fewer_counts(coarse)
-    everything = layout_of(coarse, analysis.counts, rejections, study)
-    page = protect(showing_only(everything, estimates))
-    return Releasable(
+    layout = showing_only(layout_of(coarse, analysis.counts, rejections, study), estimates)
+    guarded = _guarded(layout, analysis, cohort, history) if history else Guarded(protect(layout), {})
+    hidden, before = guarded.page.hidden, history.register.rows if history else {}
+    shown = Releasable(
         edition="release", threshold=threshold,
-        estimates=_hidden_estimates(estimates, page.hidden, threshold),
-        counts=_hidden_counts(analysis.counts, page.hidden),
+        estimates=_carried_estimates(estimates, _hidden_estimates(estimates, hidden, threshold), before),
+        counts=_hidden_counts(analysis.counts, hidden, before),
         people=None, doses=None,
-        rejections=_hidden_rejections(rejections, page.hidden),
+        rejections=_carried_rejections(rejections, _hidden_rejections(rejections, hidden), before),
         sources=_sources(tables).assign(n=lambda frame: pd.Series(pd.NA, index=frame.index, dtype="Int64")),
         changes=tables.changes.iloc[:0],
-        rules=release_rules(threshold),
+        rules=release_rules(threshold, is_held=guarded.is_held),
     )  # fmt: skip
+    return replace(shown, register=Register(guarded.versions, {**before, **_published(shown)}))
 
 
-EDITIONS: Mapping[str, Callable[[Analysis, Tables, Study], Releasable]] = {"internal": internal, "release": release}
+EDITIONS: Mapping[str, Callable[[Analysis, Tables, Study, History | None], Releasable]] = {
+    "internal": internal,
+    "release": release,
+}
 
 
-def release_rules(threshold: int) -> tuple[str, ...]:
+def release_rules(threshold: int, *, is_held: bool = False) -> tuple[str, ...]:
     """What was done to protect people, a sentence each."""
     return (
         f"Release edition: no count of 1 to {threshold - 1} people, sessions, events or records is shown; 0 is shown.",
@@ -102,8 +141,10 @@ def release_rules(threshold: int) -> tuple[str, ...]:
         f"{LEAST_FOR_OUTER_QUANTILES}; percentages are whole numbers.",
         "Harms by where they are recorded, and signals of suicidality and misuse, are in the internal edition only.",
         "Nothing about a single person is shown, and not how many resources of each type the source holds.",
-        "Release editions are not yet checked against each other: compare two of them only after the difference has "
-        "been checked by hand, and publish one per period.",
+        f"Means of fewer than {LEAST_FOR_MOMENTS} people are not shown where the same people are counted by their response.",
+        f"A figure is renewed only when nobody or at least {threshold} people entered, left or changed since each earlier "
+        "release, and the same holds for every figure that could be worked out from it; else it stands as last released.",
+        *((HELD,) if is_held else ()),
     )
 
 
@@ -128,6 +169,63 @@ def _check_size(cohort: Cohort, threshold: int) -> None:
             f"the release edition needs at least {threshold} treated people and there are fewer; "
             "the internal edition can be made"
         )
+
+
+# --- releases before ------------------------------------------------------------------------------------------------
+
+
+def _guarded(layout: Layout, analysis: Analysis, cohort: Cohort, history: History) -> Guarded:
+    records = cohort.tables.rejections
+    refused = {
+        "refusal/" + "/".join(map(str, about)): Counter(own.astype("str"))
+        for about, own in records.groupby(_REASON)["resource_ref"]
+    }
+    members = analysis.members.with_counts(refused | people_with_other_terms(cohort, layout.threshold))
+    kept = frequent_terms(adverse_events(cohort), layout.threshold)
+    wide, contents = between(layout, members, kept, history.register)
+    return guard(layout, wide, contents, history.register, history.seal)
+
+
+def _carried_estimates(everything: pd.DataFrame, today: pd.DataFrame, before: Mapping[str, Published]) -> pd.DataFrame:
+    """Today's rows, and as last released those that may not be shown anew; the mark of a small count is always today's."""
+    may_stand = set(today.loc[today["suppressed"] != PROTECTING, "estimate_id"])
+    held = [one for one in everything["estimate_id"] if one in before and one not in may_stand]
+    if not held:
+        return today
+    kept = cast("list[dict[str, Any]]", today[~today["estimate_id"].isin(held)].to_dict("records"))
+    return build(ESTIMATES, [*kept, *(before[one] for one in held)])
+
+
+def _carried_rejections(everything: pd.DataFrame, today: pd.DataFrame, before: Mapping[str, Published]) -> pd.DataFrame:
+    may_stand = set(_refusals(today[today["suppressed"] != PROTECTING]))
+    held = [one for one in _refusals(everything) if one in before and one not in may_stand]
+    rows: list[Any] = [*today[~_refusals(today).isin(held)].to_dict("records"), *(before[one] for one in held)]
+    frame = pd.DataFrame.from_records(rows, columns=list(today.columns)).astype(dict(today.dtypes))
+    return frame.sort_values(_REASON).reset_index(drop=True)
+
+
+def _refusals(rejections: pd.DataFrame) -> pd.Series:
+    return "rejections/" + rejections["rule"] + "/" + rejections["reason"] + "/" + rejections["stage"]
+
+
+def _published(shown: Releasable) -> dict[str, Published]:
+    """Every row of a release as it is published, by its name; nothing but what is published."""
+    cells = {
+        f"counts/{one['step']}/{column}": {column: one[column]}
+        for one in shown.counts.to_dict("records") for column in FLOW_NAMES
+    }  # fmt: skip
+    rows = {str(one["estimate_id"]): one for one in shown.estimates.to_dict("records")}
+    refused = dict(
+        zip(
+            _refusals(shown.rejections),
+            shown.rejections.assign(k=shown.rejections["n"]).to_dict("records"),
+            strict=True,
+        )
+    )
+    return {
+        name: {str(column): None if pd.isna(value) else value for column, value in one.items()}
+        for name, one in (rows | cells | refused).items()
+    }
 
 
 # --- what a reader would see --------------------------------------------------------------------------------------
@@ -181,7 +279,7 @@ def _hidden_estimates(estimates: pd.DataFrame, hidden: Mapping[str, str], thresh
     is_hidden = frame["suppressed"] != ""
     frame[_NUMBERS] = frame[_NUMBERS].mask(is_hidden)
     frame["reason"] = frame["reason"].mask(is_hidden, "")
-    return finish(ESTIMATES, _rounded(_without_small_quantiles(frame, threshold)))
+    return finish(ESTIMATES, _rounded(_without_few_moments(_without_small_quantiles(frame, threshold))))
 
 
 def _follow_balance(estimates: pd.DataFrame, hidden: Mapping[str, str]) -> pd.DataFrame:
@@ -206,6 +304,18 @@ def _without_small_quantiles(frame: pd.DataFrame, threshold: int) -> pd.DataFram
     return frame.assign(reason=frame["reason"].mask(too_few, reasons))
 
 
+def _without_few_moments(frame: pd.DataFrame) -> pd.DataFrame:
+    """No mean and no spread of few people whose responses are counted too: together they nearly fix every value."""
+    by_measure = frame.loc[frame["section"].isin(["responders", "function"]) & frame["k"].notna(), "measure"]
+    counted = frame["measure"].isin(by_measure) | (frame["section"] == "safety")
+    moments = frame["statistic"].isin(["mean", "mean_change", "peak_rise"])
+    too_few = (counted & moments & (frame["n"] < LEAST_FOR_MOMENTS)).fillna(value=False)
+    columns = ["estimate", "lower", "upper", "sd"]
+    frame[columns] = frame[columns].mask(too_few)
+    reason = f"fewer than {LEAST_FOR_MOMENTS}: not shown beside counts of the same people"
+    return frame.assign(reason=frame["reason"].mask(too_few, reason))
+
+
 def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
     """Whole percentages; other numbers with the decimals of their unit."""
     decimals = frame["unit"].map(_DECIMALS).fillna(1)
@@ -216,20 +326,25 @@ def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _hidden_counts(counts: pd.DataFrame, hidden: Mapping[str, str]) -> pd.DataFrame:
-    """COUNTS with hidden cells missing; the reason stays for a hidden number, whether anybody left or not.
+def _hidden_counts(counts: pd.DataFrame, hidden: Mapping[str, str], before: Mapping[str, Published]) -> pd.DataFrame:
+    """COUNTS with hidden cells missing, or all of it as last released; a reason stands wherever 0 does not.
 
     Why people listed are not enrolled has counts of its own in it: here it is said in general, whatever is hidden.
     """
-    cells = {column: ("counts/" + counts["step"] + "/" + column).isin(list(hidden)) for column in FLOW_NAMES}
-    is_general = cells["n_left"] | ((counts["step"] == "listed") & (counts["reason"] != ""))
-    reason = counts["reason"].mask(is_general, counts["step"].map(REASONS).fillna(counts["reason"]))
-    shown = {column: counts[column].mask(is_hidden) for column, is_hidden in cells.items()}
-    return counts.assign(**shown, reason=reason)
+    shown = {}
+    for column in FLOW_NAMES:
+        cells = "counts/" + counts["step"] + "/" + column
+        earlier = [before.get(cell, {}).get(column) for cell in cells]
+        is_held = cells.map(hidden) == LEFT_OUT
+        shown[column] = (
+            counts[column].mask(cells.isin(list(hidden)))
+            .mask(is_held, pd.Series(earlier, counts.index, dtype="Int64"))
+        )  # fmt: skip
+    reason = counts["step"].map(REASONS).fillna("").mask((shown["n_left"] == 0).fillna(value=False), "")
+    return counts.assign(**shown, reason=reason.astype("str"))
 
 
 def _hidden_rejections(rejections: pd.DataFrame, hidden: Mapping[str, str]) -> pd.DataFrame:
-    rows = "rejections/" + rejections["rule"] + "/" + rejections["reason"] + "/" + rejections["stage"]
-    marks = rows.map(dict(hidden)).fillna("").astype("str")
+    marks = _refusals(rejections).map(dict(hidden)).fillna("").astype("str")
     marked = rejections.assign(n=rejections["n"].mask(marks != ""), suppressed=marks)
     return marked[marks != LEFT_OUT].reset_index(drop=True)

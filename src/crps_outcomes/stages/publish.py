@@ -31,7 +31,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\
 
 
 def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance, home: Home) -> Path:
-    """The run folder: report.pdf, report.html, tables/*.csv, estimates.csv, checklist.csv where there is one, provenance.json.
+    """The run folder: report.pdf and .html, tables/*.csv, estimates.csv, checklist.csv where there is one, two JSON files.
 
     The same provenance has the same folder. One that holds the same bytes already is kept; the pointer to the current
     run of this report and edition is set either way.
@@ -61,7 +61,10 @@ def contents(
         "report.pdf": rendered.pdf,
         "report.html": rendered.html.encode(),
         "estimates.csv": csv_of_frame(releasable.estimates).encode(),
-        "provenance.json": (json.dumps(provenance.record, indent=2, sort_keys=True) + "\n").encode(),
+        "provenance.json": _json(provenance.record),
+        "disclosure.json": _json({
+            "edition": releasable.edition, "threshold": releasable.threshold, "rules": releasable.rules,
+        }),
     }
     for section in model.sections:
         if section.id == "checklist" and section.tables:
@@ -70,6 +73,10 @@ def contents(
             if table.rows:
                 files[f"tables/{table.number:02d}-{section.id}-{key}.csv"] = csv_of_table(table).encode()
     return files
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def current(runs: Path, report: str, edition: str) -> Path | None:
