@@ -32,15 +32,17 @@ class Printed:
 class _Page(HTMLParser):
     """Text nodes of a page, but for the head, the alternatives of drawings and the ticks of their scales."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_ticks: bool = False) -> None:
         super().__init__()
+        self.has_ticks = has_ticks
         self.stack: list[tuple[str, bool]] = []
         self.nodes: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in {"meta", "link", "col", "br", "use", "path", "line", "rect", "circle", "polygon", "polyline"}:
             return
-        hidden = tag in NOT_PRINTED or bool(TICK.search(dict(attrs).get("id") or ""))
+        is_tick = bool(TICK.search(dict(attrs).get("id") or ""))
+        hidden = tag in NOT_PRINTED or (is_tick and not self.has_ticks)
         self.stack.append((tag, hidden or bool(self.stack and self.stack[-1][1])))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -62,6 +64,13 @@ def printed(page: str) -> list[Printed]:
     reader = _Page()
     reader.feed(page)
     return [Printed(span.text, span.refs, plain(node)) for node in reader.nodes for span in spans(node)]
+
+
+def everything_on(page: str) -> list[str]:
+    """The plain words of every text the page prints, ticks too."""
+    reader = _Page(has_ticks=True)
+    reader.feed(page)
+    return [plain(node) for node in reader.nodes]
 
 
 # --- what is behind -------------------------------------------------------------------------------------------------
