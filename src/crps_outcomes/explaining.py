@@ -15,7 +15,8 @@ import pandas as pd
 
 from crps_outcomes import derive
 from crps_outcomes.analysis.cohort import TREATED, Cohort
-from crps_outcomes.analysis.identities import NAMES
+from crps_outcomes.analysis.flow import REASONS
+from crps_outcomes.analysis.identities import FLOW_NAMES, NAMES
 from crps_outcomes.errors import DefinitionError, DisclosureError
 from crps_outcomes.provenance import code_digest
 from crps_outcomes.snapshot import open_snapshot
@@ -46,6 +47,7 @@ class Rule:
     tables: tuple[str, ...]
 
 
+COUNTS = "counts"  # what ids of the cohort flow begin with, such as counts/treated/n_subjects
 _PLAN = ("protocol.toml [outcomes]", "protocol.toml [plan]")
 RULES: Mapping[str, Rule] = {
     "participants": Rule("Participants", ("protocol.toml [context]",), ("subjects", "context", "treatments", "outcomes")),
@@ -63,6 +65,7 @@ RULES: Mapping[str, Rule] = {
     "safety": Rule("Safety", ("protocol.toml [safety]",), ("events", "doses", "observations")),
     "completeness": Rule("Completeness and flow", ("protocol.toml [[visits]]",), ("outcomes",)),
     "context": Rule("Published context", ("mappings/evidence",), ("doses",)),
+    COUNTS: Rule("Completeness and flow", ("protocol.toml [enrolment]",), ("subjects",)),
     "quality": Rule("Quality, month by month", ("protocol.toml",), ("outcomes", "doses", "events")),
 }  # fmt: skip
 
@@ -96,11 +99,13 @@ def explain(home: Home, study: Study, run: str, asked: str) -> Explanation:
     """
     folder = _folder(home, run)
     record = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    row = _row(folder, asked, is_release=record["edition"] == "release")
+    row = _flow_row(asked) or _row(folder, asked, is_release=record["edition"] == "release")
     rule = RULES[row["section"]]
     told = {"declared_in": rule.declared, "described_in": f"docs/statistics.md, {rule.heading}", "tables": rule.tables}
     asked_id = row["estimate_id"]
     if record["edition"] == "release":
+        if row["section"] == COUNTS:
+            raise DisclosureError("counts of people are explained for internal runs only")
         notes: tuple[str, ...] = ("a release: the rows of people are shown for internal runs only",)
         return Explanation(asked_id, short_id(asked_id), folder.name, row, told, notes, {}, ())
     if study.digest != record["study"]:
@@ -145,6 +150,16 @@ def _row(folder: Path, asked: str, *, is_release: bool) -> dict[str, Any]:
     return {str(name): _bare(value) for name, value in chosen.iloc[0].items()}
 
 
+def _flow_row(asked: str) -> dict[str, Any] | None:
+    """A row for a count of the cohort flow, which stands in no file beside the report; None for other ids."""
+    for step in REASONS:
+        for column in FLOW_NAMES:
+            if asked in (ref := f"{COUNTS}/{step}/{column}", short_id(ref)):
+                words = {"statistic": column, "group": step, "method": "people counted", "reason": ""}
+                return {"estimate_id": ref, "section": COUNTS, "population": "", "measure": "", "visit": ""} | words
+    return None
+
+
 def _bare(text: str) -> str:
     """The text without the apostrophe that keeps spreadsheets from running it."""
     return text[1:] if text[:1] == "'" else text
@@ -165,12 +180,17 @@ def _made_anew(home: Home, study: Study, snapshot: Snapshot, as_of: date) -> _Ma
     for number in range(plan.partitions):
         derive.derive_partition(plan, number, Verdicts(home.state_url))
     tables = derive.gather(plan)
-    return _Made(tables, Cohort(tables, study, as_of), analyse.analyse(tables, study, as_of=as_of))
+    analysis = analyse.analyse(tables, study, as_of=as_of, not_enrolled=derive.not_enrolled(plan))
+    return _Made(tables, Cohort(tables, study, as_of), analysis)
 
 
 def _notes(made: _Made, row: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
     if code_digest() != record["code"]:
         yield f"the program changed since this run ({record['code'][:SHORT]} then, {code_digest()[:SHORT]} now)"
+    if row["section"] == COUNTS:
+        counts = made.analysis.counts.set_index("step")[row["statistic"]]
+        yield f"worked out anew from the snapshot: {counts.get(row['group'], 'no such box')}"
+        return
     estimates = made.analysis.estimates
     again = estimates[estimates["estimate_id"] == row["estimate_id"]]
     is_same = len(again) == 1 and all(
@@ -203,14 +223,19 @@ def _rows(made: _Made, row: Mapping[str, Any], rule: Rule) -> tuple[dict[str, pd
     everybody = set(made.cohort.people(_population(made, row)))
     known = everybody if people is None else people
     found = {name: _chosen(getattr(made.tables, name), row, known, made) for name in rule.tables}
+    if "subjects" in found:  # the one table whose rows are resources themselves
+        found["subjects"] = found["subjects"].assign(source_ref="Patient/" + found["subjects"]["subject_id"])
     return {name: frame for name, frame in found.items() if not frame.empty}, words
 
 
 def _people(made: _Made, row: Mapping[str, Any]) -> set[str] | None:
     """Who enters a number, as the analysis recorded it; None where it did not."""
     members = made.analysis.members
-    if own := members.values.get(row["estimate_id"]):
+    if own := members.values.get(row["estimate_id"]):  # noqa: PD011 - no frame
         return set(own)
+    if row["section"] == COUNTS:
+        quantity = f"{FLOW_NAMES[row['statistic']]}/{row['group']}"
+        return set(members.counts[quantity]) if quantity in members.counts else None
     names = NAMES.get(f"{row['section']}/{row['statistic']}", {})
     for role in ("n", "k"):
         if role in names and (counted := members.counts.get(names[role].format(**row))) is not None:
@@ -232,20 +257,22 @@ def _chosen(frame: pd.DataFrame, row: Mapping[str, Any], people: set[str], made:
         chosen = chosen[chosen["measure"] == named] if is_measured else chosen.iloc[:0]
     if "visit" in chosen and row["visit"] in {"baseline", *made.cohort.visits}:
         chosen = chosen[chosen["visit"].isin({"baseline", row["visit"]})]
+    if "kind" in chosen and row["statistic"] in _OF_EVENTS:
+        chosen = chosen[chosen["kind"] == "adverse event"]
     if "term" in chosen and row["group"] in set(chosen["term"]):
         chosen = chosen[chosen["term"] == row["group"]]
     return chosen
 
 
+_OF_EVENTS = {"per_100_sessions", "people", "serious", "rate_by_person", "session_by_person", "onset", "dose_odds"}
 _ON_PRIMARY = {"endpoints", "pain", "course", "natural_course", "responders", "durability", "missing", "precision",
                "exposure_response", "function"}  # fmt: skip
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(name): None if pd.isna(value) else value for name, value in one.items()}
-        for one in frame.to_dict("records")
-    ]
+    """The rows as plain values; whom they are about is told by their resources."""
+    records = frame.drop(columns="subject_id").to_dict("records")
+    return [{str(name): None if pd.isna(value) else value for name, value in one.items()} for one in records]
 
 
 # --- resources ------------------------------------------------------------------------------------------------------

@@ -129,7 +129,12 @@ def with_ids(study: Study) -> Study:
 def _behind(facts: Facts) -> dict[str, str]:
     """What is behind each estimate, in words."""
     rows = facts.releasable.estimates.to_dict("records")
-    return {row["estimate_id"]: _behind_row(row) for row in rows}
+    boxes = {
+        f"counts/{step.step}/{column}": f"people: {step.label}"
+        for step in facts.steps
+        for column in ("n_subjects", "n_left")
+    }
+    return {row["estimate_id"]: _behind_row(row) for row in rows} | boxes
 
 
 def _behind_row(row: Mapping[Hashable, Any]) -> str:
