@@ -257,6 +257,8 @@ def _chosen(frame: pd.DataFrame, row: Mapping[str, Any], people: set[str], made:
         chosen = chosen[chosen["measure"] == named] if is_measured else chosen.iloc[:0]
     if "visit" in chosen and row["visit"] in {"baseline", *made.cohort.visits}:
         chosen = chosen[chosen["visit"].isin({"baseline", row["visit"]})]
+    if "series" in chosen and row["statistic"] not in _OF_ALL_DOSES:
+        chosen = chosen[chosen["session"].notna()]
     if "kind" in chosen and row["statistic"] in _OF_EVENTS:
         chosen = chosen[chosen["kind"] == "adverse event"]
     if "term" in chosen and row["group"] in set(chosen["term"]):
@@ -264,6 +266,7 @@ def _chosen(frame: pd.DataFrame, row: Mapping[str, Any], people: set[str], made:
     return chosen
 
 
+_OF_ALL_DOSES = {"route", "flag"}
 _OF_EVENTS = {"per_100_sessions", "people", "serious", "rate_by_person", "session_by_person", "onset", "dose_odds"}
 _ON_PRIMARY = {"endpoints", "pain", "course", "natural_course", "responders", "durability", "missing", "precision",
                "exposure_response", "function"}  # fmt: skip
