@@ -71,7 +71,7 @@ def _finding(facts: Facts) -> str:
     if not responded.k:
         return f"Nobody had a response that could be followed ({people(responded.n or 0)} with a score)"
     if not middle.mark:
-        return f"Half of {plural(responded.k, 'response')} were lost by {_median_in_words(middle)}"
+        return f"Half of {plural(responded.k, 'response')} were lost by {_median_in_words(middle)} after they began"
     if middle.reason.startswith("not reached"):
         return f"More than half of {plural(responded.k, 'response')} were not seen to be lost"
     return f"{people(responded.k)} responded, too few to say how long a response lasts"
