@@ -15,6 +15,7 @@ import pandas as pd
 
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.home import private_folder, sync_folder, write_private
+from crps_outcomes.traced import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -100,7 +101,7 @@ def current(runs: Path, report: str, edition: str) -> Path | None:
 
 def csv_of_table(table: Table) -> str:
     """A table of the report as it is printed; every cell is text."""
-    return _csv([[column.label for column in table.columns], *([cell.plain for cell in row] for row in table.rows)])
+    return _csv([[plain(column.label) for column in table.columns], *([cell.plain for cell in row] for row in table.rows)])
 
 
 def csv_of_checklist(tables: Sequence[Table]) -> str:
