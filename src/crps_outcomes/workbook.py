@@ -14,6 +14,7 @@ import pandas as pd
 import xlsxwriter
 
 from crps_outcomes.texts import printable
+from crps_outcomes.traced import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,7 +37,7 @@ def workbook(model: ReportModel, estimates: pd.DataFrame) -> bytes:
     out = io.BytesIO()
     with xlsxwriter.Workbook(out, NO_GUESSING) as book:
         created = datetime.fromisoformat(model.created).replace(tzinfo=UTC)
-        book.set_properties({"title": printable(model.title), "subject": printable(model.subject), "created": created})
+        book.set_properties({"title": printable(plain(model.title)), "subject": printable(model.subject), "created": created})
         head = book.add_format({"bold": True, "text_wrap": True, "valign": "top"})
         for section in model.sections:
             for key, table in section.tables.items():
@@ -57,7 +58,7 @@ def sheet_name(text: str) -> str:
 
 def _fill(sheet: Worksheet, names: Sequence[str], lines: Iterable[Sequence[Any]], head: Any) -> None:
     for place, name in enumerate(names):
-        sheet.write_string(0, place, printable(name, LONGEST_CELL), head)
+        sheet.write_string(0, place, printable(plain(name), LONGEST_CELL), head)
     for number, line in enumerate(lines, 1):
         for place, value in enumerate(line):
             _write(sheet, number, place, value)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.home import private_folder, sync_folder, write_private
+from crps_outcomes.traced import plain
 from crps_outcomes.workbook import workbook
 
 if TYPE_CHECKING:
@@ -50,14 +51,7 @@ def publish(  # noqa: PLR0913 - the parts of a run, where it goes, and whether i
         PipelineError: a folder of that name holds other bytes, so the same inputs did not give the same report.
     """
     final = home.runs / provenance.run_id
-    files = contents(rendered, model, releasable, provenance)
-    if final.exists():
-        if _read(final) != files:
-            raise PipelineError(
-                f"runs/{final.name}: exists with other bytes; the same inputs should give the same report"
-            )
-    else:
-        _appear(files, final)
+    appear(contents(rendered, model, releasable, provenance), final)
     if not provenance.is_draft and not is_withdrawn:  # neither is anybody's current report
         point_to(home.runs, model.report, provenance.edition, final.name)
     return final
@@ -111,7 +105,7 @@ def current(runs: Path, report: str, edition: str) -> Path | None:
 
 def csv_of_table(table: Table) -> str:
     """A table of the report as it is printed; every cell is text."""
-    return _csv([[column.label for column in table.columns], *([cell.plain for cell in row] for row in table.rows)])
+    return _csv([[plain(column.label) for column in table.columns], *([cell.plain for cell in row] for row in table.rows)])
 
 
 def csv_of_checklist(tables: Sequence[Table]) -> str:
@@ -142,7 +136,18 @@ def _harmless(value: Any) -> Any:
 # --- one rename -----------------------------------------------------------------------------------------------------
 
 
-def _appear(files: Mapping[str, bytes], final: Path) -> None:
+def appear(files: Mapping[str, bytes], final: Path) -> None:
+    """Write a run folder, all of it or nothing; one that holds the same bytes already is kept.
+
+    Raises:
+        PipelineError: a folder of that name holds other bytes.
+    """
+    if final.exists():
+        if _read(final) != files:
+            raise PipelineError(
+                f"runs/{final.name}: exists with other bytes; the same inputs should give the same report"
+            )
+        return
     scratch = Path(tempfile.mkdtemp(prefix=".publishing-", dir=final.parent))
     try:
         for name, data in files.items():

@@ -30,6 +30,8 @@ from markupsafe import Markup
 
 from crps_outcomes.errors import DefinitionError, PipelineError
 from crps_outcomes.language import ENGLISH, strings
+from crps_outcomes.number_links import linked
+from crps_outcomes.traced import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,8 +87,9 @@ def render(
     check_length(model)
     templates = (study_root / "templates").resolve()
     page, machine = page_html(model, templates), environment or {}
-    archive = _lay_out(page, templates, model, machine, attached) if attached else b""
-    return Rendered(self_contained(page, templates), _lay_out(page, templates, model, machine), archive)
+    on_screen, on_paper = self_contained(linked(page, model.behind), templates), plain(page)
+    archive = _lay_out(on_paper, templates, model, machine, attached) if attached else b""
+    return Rendered(on_screen, _lay_out(on_paper, templates, model, machine), archive)
 
 
 def check_length(model: ReportModel) -> None:
@@ -108,7 +111,7 @@ def check_length(model: ReportModel) -> None:
 
 
 def page_html(model: ReportModel, templates: Path) -> str:
-    """The template filled with the model; style and fonts are linked."""
+    """The template filled with the model; style and fonts are linked, and traced numbers carry their marks."""
     return page_environment(templates, model.form.lang).get_template("report.html.j2").render(report=model)
 
 
