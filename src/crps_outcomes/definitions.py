@@ -712,4 +712,5 @@ class ReportDefinition(Definition):
     kind: str
     audience: str
     sections: tuple[Identifier, ...]
+    about: Literal["cohort", "person"] = "cohort"  # a page about one person never leaves the clinic
     languages: tuple[Language, ...] = ("en-GB", "en-US")  # those its sentences exist in

@@ -63,6 +63,11 @@ def study(params: CommonParams) -> Path:
     for name in params.reports:
         if name not in reports:
             raise DefinitionError(f'reports: no report "{name}"; there are {", ".join(sorted(reports))}')
+        if reports[name].about == "person":
+            raise DefinitionError(
+                f"reports: {name} is about single people, so it is never part of a run or of a release edition; "
+                f"crps-outcomes {name} makes it, in the internal edition"
+            )
     return root
 
 
