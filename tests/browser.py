@@ -41,7 +41,7 @@ while (walker.nextNode()) {
     const wide = svg ? box.width : (scroller ?? page).scrollWidth;
     const beyond = Math.max(box.left - shift - r.left, r.right - (box.left - shift + wide), svg ? box.top - r.top : 0, svg ? r.bottom - box.bottom : 0);
     const over = cell && !svg ? Math.max(0, r.right - cell.getBoundingClientRect().right) : 0;
-    if (beyond > 1.5 || over > 1.5) clipped.push(node.data.trim().slice(0, 60));
+    if (beyond > (svg ? 3 : 1.5) || over > 1.5) clipped.push(node.data.trim().slice(0, 60));
     lines.push([r.left, r.top, r.right, r.bottom, node.data.trim().slice(0, 40), svg ? 1 : 0]);
   }
 }

@@ -1,5 +1,5 @@
 """The command line: ``crps-outcomes demo | synthesize | check | doctor | run | pull | snapshot |
-measures | measure | codes | faults | status | withdraw | patient | who``.
+measures | measure | codes | explain | faults | status | withdraw | patient | who``.
 
 Messages and progress go to stderr; stdout ends with the folder of the run. The clock and the environment are read here
 and in ``flows/`` only.
@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from crps_outcomes import codes, faults, measures, orchestration, patients, progress, settings, shelves, snapshots, who
+from crps_outcomes import (
+    codes,
+    explain,
+    faults,
+    measures,
+    orchestration,
+    patients,
+    progress,
+    settings,
+    shelves,
+    snapshots,
+    who,
+)
 from crps_outcomes.console import CODES, OutOption, StudyOption, home_at, stops
 from crps_outcomes.deployments import read as read_deployments
 from crps_outcomes.doctor import examine
@@ -49,6 +61,7 @@ app.add_typer(codes.app, name="codes")
 app.add_typer(measures.app, name="measure")
 app.command("measures", epilog=CODES)(measures.measures)
 app.command("patient", epilog=CODES)(patients.patient)
+app.command("explain", epilog=CODES)(explain.explain)
 app.command("who", epilog=CODES)(who.who)
 app.command("status", epilog=shelves.STATUS_CODES)(shelves.status)
 app.command("withdraw", epilog=CODES)(shelves.withdraw)

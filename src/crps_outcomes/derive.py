@@ -127,6 +127,19 @@ def enrolled_people(snapshot: Snapshot, study: Study, as_of: date) -> Enrolment:
     return enrol(held, study.protocol, as_of=as_of, pulled_on=pulled_on)
 
 
+def not_enrolled(plan: Plan) -> dict[str, int]:
+    """Who is on the source's list but not enrolled, by reason."""
+    people = enrolled_people(plan.snapshot, plan.study, plan.as_of)
+    return {
+        "membership not active": people.n_inactive,
+        "consent refused or withdrawn": people.n_consent_revoked,
+        "consent expired": people.n_consent_expired,
+        "merged into another record": people.n_merged,
+        "not at the source": people.n_dangling,
+        "entry names no patient": people.n_unresolved,
+    }
+
+
 def partition_of(subject: str, partitions: int) -> int:
     """The partition of a subject: by hash, so that it never depends on who else is enrolled."""
     return int.from_bytes(sha256(subject.encode()).digest()[:4]) % partitions

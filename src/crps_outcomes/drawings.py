@@ -10,6 +10,7 @@ from crps_outcomes import spc
 from crps_outcomes.figure_kit import nice_range
 from crps_outcomes.numbers import fixed, percent
 from crps_outcomes.report_model import Dot, FlowBox, Months, Spark
+from crps_outcomes.traced import wrapped
 from crps_outcomes.wording import capital, counted
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def spark(points: Sequence[Point], week: float, alt: str) -> Spark | None:
     line = ys([p.mean for p in points])
     at = next((i for i, p in enumerate(points) if p.week == week), len(points) - 1)
     band = [*zip(xs, ys(highs), strict=True), *reversed([*zip(xs, ys(lows), strict=True)])]
-    return Spark(_path([*zip(xs, line, strict=True)]), _path(band), round(xs[at], 1), round(line[at], 1), alt)
+    return Spark(
+        _path([*zip(xs, line, strict=True)]), _path(band), round(float(xs[at]), 1), round(float(line[at]), 1), alt
+    )
 
 
 def months(chart: spc.Chart, places: Sequence[int], states: Sequence[spc.State], top: float | None, alt: str) -> Months:
@@ -76,7 +79,7 @@ def _edge(limit: float | None, mean: float) -> float:
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return " ".join(f"{float(x):.1f},{float(y):.1f}" for x, y in points)
 
 
 def rate_scale(uppers: Sequence[float]) -> tuple[float, float, list[float]]:
@@ -89,7 +92,7 @@ def rate_dot(rate: float, lower: float, upper: float, scale: tuple[float, float,
     per_unit = 88.0 / scale[1]
 
     def place(value: float) -> float:
-        return round(4 + value * per_unit, 1)
+        return round(4 + float(value) * float(per_unit), 1)
 
     return Dot(place(rate), place(lower), place(upper), tuple(place(tick) for tick in scale[2]), alt)
 
@@ -134,5 +137,6 @@ def _left(step: Step) -> tuple[tuple[float, str], ...]:
     """The lines beside the arrow with their heights; nothing when nobody left."""
     if step.n_left == 0:
         return ()
-    lines = textwrap.wrap(f"{capital(step.reason or 'left')}: n = {counted(step.n_left)}", OUT_CHARACTERS)
+    words = f"{capital(step.reason or 'left')}: n = {counted(step.n_left)}"
+    lines = wrapped(words, lambda text: textwrap.wrap(text, OUT_CHARACTERS))
     return tuple((BOX_HEIGHT + 10 + LINE_HEIGHT * i, line) for i, line in enumerate(lines))

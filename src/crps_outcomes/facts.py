@@ -14,9 +14,10 @@ import pandas as pd
 
 from crps_outcomes.language import day, strings
 from crps_outcomes.marks import NOT_AVAILABLE, PROTECTED
+from crps_outcomes.traced import mark, plain, traced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import date
 
     from crps_outcomes.definitions import Measure, Protocol, ReportDefinition, Visit
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 class Estimate:
     """One row of ESTIMATES. ``mark`` is "" when its numbers may be printed, else what is printed in their place."""
 
+    id: str = ""  # of its row, where the report is traced
     statistic: str = ""
     population: str = ""
     measure: str = ""
@@ -45,6 +47,10 @@ class Estimate:
     method: str = ""
     reason: str = ""
     mark: str = NOT_AVAILABLE
+
+    def key(self, text: str) -> str:
+        """A text out of the row's own key, such as a week or a grade, that remembers the row."""
+        return mark(text, self.id)
 
     @property
     def has_interval(self) -> bool:
@@ -75,6 +81,7 @@ class Facts:
     study: Study
     report: ReportDefinition
     provenance: Provenance
+    is_traced: bool = False  # whether every number remembers its id and marks the text that prints it
 
     @property
     def protocol(self) -> Protocol:
@@ -137,10 +144,21 @@ class Facts:
         frame = self.releasable.counts.sort_values("order", kind="stable")
         return tuple(
             Step(
-                row["step"], row["stage"], row["label"], _whole(row["n_subjects"]), _whole(row["n_left"]), row["reason"]
+                row["step"],
+                row["stage"],
+                row["label"],
+                self.told(_whole(row["n_subjects"]), f"counts/{row['step']}/n_subjects"),
+                self.told(_whole(row["n_left"]), f"counts/{row['step']}/n_left"),
+                self.told(row["reason"], f"counts/{row['step']}/reason"),
             )
             for row in frame.to_dict("records")
         )
+
+    def told(self, value: Any, ref: str) -> Any:
+        """A number, or a text with numbers in it, that remembers its id where the report is traced."""
+        if not self.is_traced:
+            return value
+        return mark(plain(value), ref) if isinstance(value, str) else traced(value, ref)
 
     def n_at(self, step: str) -> int | None:
         """How many people are in a box of the flow; None when the box is hidden or does not exist."""
@@ -153,7 +171,7 @@ class Facts:
     def every(self, section: str, statistic: str, **keys: str) -> tuple[Estimate, ...]:
         """All estimates of a statistic whose keys (population, measure, visit, group) are the ones given."""
         rows = self._rows.get((section, statistic), ())
-        return tuple(row for row in rows if all(getattr(row, name) == value for name, value in keys.items()))
+        return tuple(row for row in rows if all(getattr(row, name) == plain(value) for name, value in keys.items()))
 
     @property
     def n_intervals(self) -> int:
@@ -161,13 +179,17 @@ class Facts:
         held = ((section, rows) for (section, _), rows in self._rows.items())
         own = (rows for section, rows in held if section != MONTHS or MONTHS in self.report.sections)
         every = (row for rows in own for row in rows)
-        return sum(row.has_interval and not row.method.startswith("median (") for row in every)
+        found = sum(row.has_interval and not row.method.startswith("median (") for row in every)
+        n: int = self.told(found, "estimates/intervals")
+        return n
 
     @cached_property
     def _rows(self) -> Mapping[tuple[str, str], tuple[Estimate, ...]]:
         found: dict[tuple[str, str], list[Estimate]] = {}
         for row in self.releasable.estimates.to_dict("records"):
-            found.setdefault((row["section"], row["statistic"]), []).append(_estimate(row, self.threshold))
+            found.setdefault((row["section"], row["statistic"]), []).append(
+                _estimate(row, self.threshold, self.told, row["estimate_id"] if self.is_traced else "")
+            )
         return {key: tuple(rows) for key, rows in found.items()}
 
 
@@ -175,11 +197,12 @@ _WORDS = ("statistic", "population", "measure", "visit", "group", "method", "rea
 _COUNTS, _NUMBERS = ("n", "n_missing", "k"), ("estimate", "lower", "upper", "sd")
 
 
-def _estimate(row: Mapping[Any, Any], threshold: int) -> Estimate:
-    named: dict[str, Any] = {name: row[name] for name in _WORDS}
+def _estimate(row: Mapping[Any, Any], threshold: int, remembered: Callable[[Any, str], Any], own: str) -> Estimate:
+    named: dict[str, Any] = {"id": own} | {name: plain(row[name]) for name in _WORDS}
     mark = {"": "", "low": f"<{threshold}", "c": PROTECTED}[row["suppressed"]]
     if not mark:
-        named |= {name: _whole(row[name]) for name in _COUNTS} | {name: _real(row[name]) for name in _NUMBERS}
+        numbers = {name: _whole(row[name]) for name in _COUNTS} | {name: _real(row[name]) for name in _NUMBERS}
+        named |= {name: remembered(value, row["estimate_id"]) for name, value in numbers.items()}
         known = named["estimate"] is not None or (named["k"] is not None and named["n"] != 0)
         mark = "" if known else NOT_AVAILABLE
     return Estimate(**named, mark=mark)

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from crps_outcomes.errors import DefinitionError
+from crps_outcomes.traced import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,6 +69,7 @@ def canvas(height_pt: float, width_pt: float = WIDTH_PT) -> tuple[Figure, Axes]:
 
 def settle(figure: Figure, axes: Axes, left_pt: float = 30, right_pt: float = 78) -> None:
     """Let the layout engine measure the labels, then align the axes on the house margins."""
+    hide_marks(figure)
     figure.draw_without_rendering()
     box, width = axes.get_position(), figure.get_figwidth() * 72
     figure.set_layout_engine("none")
@@ -122,6 +124,7 @@ def check_text(figure: Figure) -> None:
     Raises:
         ValueError: one does not; the page would show it clipped or on top of another.
     """
+    hide_marks(figure)
     figure.draw_without_rendering()
     boxes = [(text.get_window_extent(), text.get_text()) for text in _painted_texts(figure)]
     for box, words in boxes:
@@ -150,12 +153,36 @@ def _outside(axis: mpl.axis.Axis) -> list[Text]:
     return [tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
 
 
+_MARKED = "marked-"
+
+
+def hide_marks(figure: Figure) -> None:
+    """Take the marks of traced numbers out of labels before they are measured; a label's id keeps them for the SVG."""
+    for text in figure.findobj(Text):
+        words = text.get_text()
+        if plain(words) != words:
+            text.set_gid(f"{_MARKED}{words.encode().hex()}")
+            text.set_text(plain(words))
+
+
+def _show_marks(svg: str) -> str:
+    """The SVG with the marks back in its labels."""
+
+    def remarked(group: re.Match[str]) -> str:
+        words = bytes.fromhex(group[1]).decode()
+        return f"<g>{group[2]}{html.escape(words, quote=False)}</text>"
+
+    return re.sub(
+        rf'<g id="{_MARKED}(\w+)">(\s*(?:<!--.*?-->)?\s*<text[^>]*>)[^<]*</text>', remarked, svg, flags=re.DOTALL
+    )
+
+
 def inline_svg(figure: Figure, key: str, alt: str) -> str:
     """SVG for the page: title as alternative text, ids unique in the page, nothing global, no clock."""
     check_text(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
+    svg = _show_marks(buffer.getvalue())
     svg = re.sub(
         r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg[svg.index("<svg") :], flags=re.DOTALL
     )

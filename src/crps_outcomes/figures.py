@@ -76,7 +76,7 @@ Line = tuple[tuple[float, float], ...]
 def course(points: Sequence[Point], people: Sequence[Line] | None, scale: Scale, key: str, alt: str) -> str:
     """Scores by week: one thin line per person (``people``), or quantile bands where there are none; mean and interval."""
     figure, axes = canvas(height_pt=252)
-    span = scale.high - scale.low
+    span = float(scale.high) - float(scale.low)
     labels = _people(axes, people, scale, points) if people else _bands(axes, points)
     _mean_line(axes, points)
     ticks = nice_range(scale.low, scale.high, (scale.low, scale.high), ticks=5)[2]
@@ -88,7 +88,7 @@ def course(points: Sequence[Point], people: Sequence[Line] | None, scale: Scale,
 
 
 def _people(axes: Axes, people: Sequence[Line], scale: Scale, points: Sequence[Point]) -> list[Label]:
-    span = scale.high - scale.low
+    span = float(scale.high) - float(scale.low)
     most = JITTER * span / 10
     jitter = np.random.default_rng(1).uniform(-most, most, len(people))
     for shift, line in zip(jitter, people, strict=True):
@@ -154,7 +154,7 @@ def _week_axis(axes: Axes, points: Sequence[Point]) -> None:
     axes.tick_params(axis="x", length=0, pad=6)
     axes.set_xlabel("Weeks since first dose")
     known = [p for p in points if p.week in named]
-    rows = rows_without_overlap([p.week * per_week for p in known], [4.2 * len(f"{p.n:,}") for p in known])
+    rows = rows_without_overlap([p.week * per_week for p in known], [4.2 * len(f"{int(p.n):,}") for p in known])
     for p, row in zip(known, rows, strict=True):
         axes.annotate(
             f"{p.n:,}", (p.week, 0), (0, -31 - 10 * row), xycoords=("data", "axes fraction"), textcoords="offset points",
@@ -225,9 +225,7 @@ def _worse_and_better(axes: Axes) -> None:
         return
     axes.axvline(0, color=GREY, lw=0.8, zorder=1)
     for text, shift, side in (("worse", -4, "right"), ("better", 4, "left")):
-        axes.annotate(
-            text, (0, 0), (shift, 3), textcoords="offset points", ha=side, va="bottom", color=MUTED, size=7.9
-        )
+        axes.annotate(text, (0, 0), (shift, 3), textcoords="offset points", ha=side, va="bottom", color=MUTED, size=7.9)
 
 
 def _thresholds(axes: Axes, marks: Sequence[Mark], curve: Curve) -> None:
@@ -489,7 +487,13 @@ def _dose_key(figure: Figure, axes: Axes, largest: float, row: float) -> None:
         spot = offset_copy(axes.transAxes, fig=figure, x=16, y=down, units="points")
         axes.scatter([1], [1], s=_area(dose, largest, row), color=BLUE, lw=0, transform=spot, clip_on=False)
         axes.annotate(
-            fixed(dose, 2), (1, 1), (26, down), xycoords="axes fraction", textcoords="offset points", va="center"
+            fixed(dose, 2),
+            (1, 1),
+            (26, down),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="center",
+            gid=f"scale_{i}",
         )
 
 

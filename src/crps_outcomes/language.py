@@ -74,6 +74,19 @@ def strings(root: Path, lang: str) -> Strings:
         raise DefinitionError(f"{file}: not valid TOML: {error}") from None
 
 
+def catalogue_mistakes(root: Path) -> Iterator[str]:
+    """What is wrong with the catalogues of a study folder, a line each: one that cannot be read, or lacks what another has."""
+    known: dict[str, Strings] = {}
+    for lang in LANGUAGES:
+        try:
+            known[lang] = strings(root, lang)
+        except DefinitionError as error:
+            yield str(error)
+    every = {key for words in known.values() for key in words}
+    for lang, words in known.items():
+        yield from (f'templates/strings/{lang}.toml: no string "{key}"' for key in sorted(every - words.keys()))
+
+
 def _flat(table: dict[str, Any], file: str, within: str = "") -> Iterator[tuple[str, str]]:
     for name, value in table.items():
         if isinstance(value, dict):

@@ -10,6 +10,8 @@ import re
 from datetime import date
 from typing import TYPE_CHECKING
 
+from crps_outcomes.traced import CLOSE, OPEN, marked_like
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,10 +27,9 @@ def fixed(value: float, decimals: int, *, signed: bool = False) -> str:
     """
     if not math.isfinite(value):
         raise ValueError("a number to print must be finite; missing values have a reason instead")
-    size = f"{abs(value):,.{decimals}f}"
-    if not size.strip("0.,"):
-        return size
-    return f"{MINUS if value < 0 else '+' if signed else ''}{size}"
+    size = f"{abs(float(value)):,.{int(decimals)}f}"
+    sign = MINUS if value < 0 else "+" if signed else ""
+    return marked_like(f"{sign}{size}" if size.strip("0.,") else size, value)
 
 
 def count(n: int) -> str:
@@ -56,9 +57,9 @@ def percent(value: float, n: int) -> str:
     decimals = 0 if n < 1000 else 1
     step = 10.0**-decimals
     if ALMOST_NOTHING < value < step / 2:
-        return f"<{fixed(step, decimals)}%"
+        return f"{marked_like(f'<{fixed(step, decimals)}', value)}%"
     if 100 - step / 2 <= value < 100 - ALMOST_NOTHING:
-        return f">{fixed(100 - step, decimals)}%"
+        return f"{marked_like(f'>{fixed(100 - step, decimals)}', value)}%"
     return f"{fixed(value, decimals)}%"
 
 
@@ -82,7 +83,7 @@ def with_interval(value: str, limits: str, reason: str, *, level: str = "95% CI 
 
 def keep_together(text: str) -> str:
     """The text with its intervals held on one line, for headings: "5 to 9" never breaks at its blanks."""
-    return re.sub(r"(?<=[\d%]) to (?=[\d<+\u2212])", "\u00a0to\u00a0", text)
+    return re.sub(rf"(?<=[\d%{CLOSE}]) to (?=[\d<+\u2212{OPEN}])", "\u00a0to\u00a0", text)
 
 
 def day(value: date) -> str:

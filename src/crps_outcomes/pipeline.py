@@ -87,7 +87,7 @@ def report(
         derivation.derive_partition(plan, number, Verdicts(place.state_url))
     study, tables, records = plan.study, derivation.gather(plan), Records(place.state_url)
     records.see_plan(plan_history.sighting(study.protocol, basis.as_of.isoformat()), study.digest)
-    analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=_not_enrolled(plan))
+    analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=derivation.not_enrolled(plan))
     with place.one_release_at_a_time():
         disclosed = _disclosed(analysis, tables, study, edition.value, place)
     releasable = disclose.with_actions(disclosed, tables, study, pseudonyms.coder(place), basis.as_of)
@@ -95,7 +95,7 @@ def report(
     traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of, form)
     told = plan_history.told(study.protocol, records.plans())
     provenance = with_history(traced, told, records.run_before(_run(traced)))
-    model = compose.compose(releasable, study, study.reports[name], provenance)
+    model = compose.compose(releasable, study, study.reports[name], provenance, is_traced=edition.value == "internal")
     attached = publish.attached(releasable, provenance) if form.archive else {}
     rendered = render.render(model, study.root, attached=attached)
     is_withdrawn = provenance.run_id in Withdrawals(place.state_url).every()
@@ -160,19 +160,6 @@ def refuse_draft(home: Path, basis: Basis, reports: Sequence[str]) -> None:
 
 def _plan(home: Path, basis: Basis) -> derivation.Plan:
     return derivation.plan(_opened(home, basis.snapshot), load(basis.study), Home.at(home), as_of=basis.as_of)
-
-
-def _not_enrolled(plan: derivation.Plan) -> dict[str, int]:
-    """Who is on the source's list but not enrolled, by reason."""
-    people = derivation.enrolled_people(plan.snapshot, plan.study, plan.as_of)
-    return {
-        "membership not active": people.n_inactive,
-        "consent refused or withdrawn": people.n_consent_revoked,
-        "consent expired": people.n_consent_expired,
-        "merged into another record": people.n_merged,
-        "not at the source": people.n_dangling,
-        "entry names no patient": people.n_unresolved,
-    }
 
 
 def _run(provenance: Provenance) -> RunRow:

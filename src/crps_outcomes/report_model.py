@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from crps_outcomes.language import ENGLISH, PLAIN, Form
+from crps_outcomes.traced import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +110,8 @@ class Cell:
     @property
     def plain(self) -> str:
         """The cell without its drawing, for CSV."""
-        return " ".join(part for part in (self.text, "; ".join(link.words for link in self.links), self.sub) if part)
+        parts = (self.text, "; ".join(link.words for link in self.links), self.sub)
+        return plain(" ".join(part for part in parts if part))
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,7 @@ class ReportModel:
     pulled: str = ""  # how complete the data are, and what changed since the data before
     form: Form = PLAIN  # language of the furniture, paper, attachments
     text_lang: str = ENGLISH  # language of the sentences
+    behind: Mapping[str, str] = field(default_factory=dict)  # id -> what is behind a marked number; none: nothing is marked
 
     @property
     def contents(self) -> tuple[Section, ...]:

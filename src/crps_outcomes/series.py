@@ -20,7 +20,7 @@ BASELINE = "baseline"
 
 def week_of(visit: Visit) -> float:
     """The week of a visit, counted from the first dose."""
-    return round(visit.day / 7, 1)
+    return round(int(visit.day) / 7, 1)
 
 
 def moments(facts: Facts) -> tuple[tuple[str, float], ...]:

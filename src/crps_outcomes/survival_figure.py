@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from crps_outcomes.figure_kit import BLUE, GREY, INK, MUTED, WIDTH_PT, canvas, inline_svg
+from crps_outcomes.figure_kit import BLUE, GREY, INK, MUTED, WIDTH_PT, canvas, hide_marks, inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +58,7 @@ def survival(curve: Survival, key: str, alt: str) -> str:
         axes.plot([0, curve.median, curve.median], [50, 50, 0], color=INK, lw=0.7, ls=(0, (2, 2)))
     _axes(axes, curve)
     _words(axes, curve)
+    hide_marks(figure)
     figure.draw_without_rendering()
     box, column = axes.get_position(), (WIDTH_PT - HEAD_PT) / len(curve.weeks)
     figure.set_layout_engine("none")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from crps_outcomes.marks import MEDIAN_RANGE, NO_INTERVAL, NOT_APPLICABLE, NOT_AVAILABLE, PROTECTED
 from crps_outcomes.numbers import count, fixed, interval, people, percent, with_interval
+from crps_outcomes.traced import first_upper, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -133,7 +134,7 @@ def _limits(estimate: Estimate, decimals: int, *, signed: bool = False) -> str:
 
 def _percent_limits(estimate: Estimate) -> str:
     n = estimate.n or 0
-    lower, upper = estimate.lower or 0.0, estimate.upper or 0.0
+    lower, upper = (0.0 if limit is None else limit for limit in (estimate.lower, estimate.upper))
     return interval(lower, upper, lambda value: percent(value, n).removesuffix("%"))
 
 
@@ -163,8 +164,8 @@ def sentences(*parts: str) -> str:
 
 def capital(text: str) -> str:
     """The text with its first letter in upper case, but for names such as fhir.resources, and a printer's apostrophe."""
-    first, _, _ = text.partition(" ")
-    start = text if "." in first.rstrip(".") else text[:1].upper() + text[1:]
+    first, _, _ = plain(text).partition(" ")
+    start = text if "." in first.rstrip(".") else first_upper(text)
     return start.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
 
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import patient_fixture
+import quality_fixture
+import report_fixture
 from cohort_tables import the_study
-from report_fixture import provenance, releasable
 
+from crps_outcomes.language import PLAIN
 from crps_outcomes.stages.compose import compose
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from crps_outcomes.report_model import ReportModel
 
 EDITIONS = ("internal", "release")
+#: Reports that need more than the cohort of report_fixture, each with the module whose releasable() and provenance() make it.
+FIXTURES = {"quality": quality_fixture}
 #: Reports that need more than the cohort of report_fixture, each with the function of an edition that makes it.
 OWN: dict[str, Callable[[str], ReportModel]] = {"patient": lambda _: patient_fixture.page()}
 #: Reports that never leave the clinic.
@@ -31,12 +35,12 @@ EVERY = [
 ]
 
 
-def made(name: str, edition: str, n: int = 64, form: Form | None = None, site: str = "") -> ReportModel:
+def made(name: str, edition: str, n: int = 64, form: Form = PLAIN, site: str = "") -> ReportModel:
     """The report of a cohort of ``n``, in a form, from a clinic of that name."""
     if name in OWN:
         return OWN[name](edition)
-    study = the_study()
+    study, fixture = the_study(), FIXTURES.get(name, report_fixture)
     if site:
         study = replace(study, protocol=study.protocol.model_copy(update={"site": site}))
-    origin = replace(provenance(edition), report=name, **({"form": form} if form else {}))
-    return compose(releasable(n, edition), study, study.reports[name], origin)
+    origin = replace(fixture.provenance(edition), report=name, form=form)
+    return compose(fixture.releasable(n, edition), study, study.reports[name], origin)

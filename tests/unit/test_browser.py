@@ -23,8 +23,7 @@ LONG_NAME = (
 )
 PAGES = {
     **{f"{name}-{edition}": lambda name=name, edition=edition: made(name, edition) for name, edition in EVERY},
-    "evidence-of-12": lambda: made("evidence", "internal", 12, site=LONG_NAME),
-    "evidence-of-600": lambda: made("evidence", "internal", 600, Form(lang="de", paper="Letter")),
+    "evidence-of-12": lambda: made("evidence", "internal", 12, Form(lang="de", paper="Letter"), site=LONG_NAME),
 }
 
 

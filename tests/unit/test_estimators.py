@@ -125,6 +125,13 @@ def test_ten_patients_by_hand():
         assert int(response.notna().sum()) == 8
 
 
+def test_the_ten_patients_with_their_baseline_carried_forward_fall_by_less_which_no_report_prints():
+    change = floats(*TEN_FOLLOW_UPS) - floats(*TEN_BASELINES)
+    carried = estimators.mean_t(np.nan_to_num(estimators.as_floats(change), nan=0.0))
+    assert carried.n == 10
+    assert carried.estimate == pytest.approx(-1.85, abs=1e-9)
+
+
 @pytest.mark.parametrize(("n", "half_width"), [(20, 1.12), (40, 0.77), (100, 0.48), (200, 0.33)])
 def test_half_width_of_a_mean_change_with_sd_2_4(n, half_width):
     values = np.linspace(-1, 1, n)

@@ -9,7 +9,7 @@ import pytest
 from cohort_tables import the_study
 
 from crps_outcomes.errors import DefinitionError
-from crps_outcomes.language import LANGUAGES, day, strings
+from crps_outcomes.language import LANGUAGES, catalogue_mistakes, day, strings
 
 ROOT = the_study().root
 
@@ -50,6 +50,15 @@ def test_a_catalogue_that_cannot_be_used_says_why(tmp_path, text, words):
         (tmp_path / "templates" / "strings" / "de.toml").write_text(text)
     with pytest.raises(DefinitionError, match=words):
         strings(tmp_path, "de")
+
+
+def test_check_names_every_string_a_catalogue_lacks(tmp_path):
+    assert [*catalogue_mistakes(ROOT)] == []
+    folder = tmp_path / "templates" / "strings"
+    folder.mkdir(parents=True)
+    for lang in LANGUAGES:
+        (folder / f"{lang}.toml").write_text('[page]\nof = "of"\n' if lang == "de" else 'a = "b"\n[page]\nof = "of"\n')
+    assert [*catalogue_mistakes(tmp_path)] == ['templates/strings/de.toml: no string "a"']
 
 
 def test_a_language_there_is_none_of_is_refused():

@@ -77,7 +77,7 @@ def _medians(cohort: Cohort) -> Iterator[Row]:
 
 def _median(measure: str, values: pd.Series, unit: str, what: str) -> Row:
     """The median of values by subject_id, one or several of each."""
-    lacking, there = values.index[values.isna()], values.dropna()
+    lacking, there = values.index[values.isna()], values[values.notna()]
     key = _key("median", measure=measure)
     found = median_row(key, as_values(values), unit=unit, n_missing=len(lacking), what=what)
     return behind(found, values=there.items(), n=there.index, n_missing=lacking)

@@ -43,7 +43,7 @@ def _medians(cohort: Cohort) -> Iterator[Row]:
         for name, own in by_population.items():
             missing = int(own.isna().sum())
             found = median_row(_keyed(key, name), as_values(own), unit=unit, n_missing=missing)
-            there = own.dropna()
+            there = own[own.notna()]
             yield behind(found, values=there.items(), n=there.index, n_missing=own.index[own.isna()])
         pair = (as_values(by_population[ANALYSED]), as_values(by_population[NOT_ANALYSED]))
         difference = estimators.standardised_difference(*pair)

@@ -59,5 +59,5 @@ def _shares(cohort: Cohort, measure: Measure, statistic: str, visit: str, percen
         for population, n in ((OBSERVED, n_observed), (MISSING_IS_NON_RESPONDER, len(due))):
             key = Key("responders", statistic, population, measure.id, visit, str(percent))
             found = share(key, k, n, n_missing=missing)
-            better = due.index[response.fillna(value=False)]
+            better = due.index[response.to_numpy(dtype=bool, na_value=False)]
             yield behind(found, k=better, n=people[population], n_missing=due.index[response.isna()])

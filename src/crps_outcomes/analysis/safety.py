@@ -101,7 +101,7 @@ def event_rows(cohort: Cohort, events: pd.DataFrame) -> Iterator[Row]:
         rate = rate_row(_key("per_100_sessions", group=group), len(own), len(cohort.sessions))
         yield behind(rate, k=people, n=cohort.sessions["subject_id"])
         yield behind(share_row(_key("people", group=group), people.nunique(), cohort.n(TREATED)), k=people.unique())
-    serious = events.loc[events["is_serious"].fillna(value=False), "subject_id"]
+    serious = _of_serious(events)
     found = share_row(_key("people", group=SERIOUS), serious.nunique(), cohort.n(TREATED))
     yield behind(found, k=serious.unique())
 
@@ -116,8 +116,13 @@ def _serious(cohort: Cohort, events: pd.DataFrame) -> Row:
     """The number of serious events; with none, what none still allows as a share of people."""
     key = _key("serious", group=SERIOUS)
     k, n = int(events["is_serious"].sum()), cohort.n(TREATED)
-    serious = events.loc[events["is_serious"].fillna(value=False), "subject_id"]
-    return behind(count_row(key, k, unit="events", n=n) if k else _none_of(key, n), k=serious)
+    return behind(count_row(key, k, unit="events", n=n) if k else _none_of(key, n), k=_of_serious(events))
+
+
+def _of_serious(events: pd.DataFrame) -> pd.Series:
+    """Whose serious events these are, one entry per event."""
+    people: pd.Series = events.loc[events["is_serious"].fillna(value=False), "subject_id"]
+    return people
 
 
 # --- stops ------------------------------------------------------------------------------------------------------------

@@ -44,10 +44,11 @@ def sections_of(facts: Facts, item: ChecklistItem) -> tuple[str, ...]:
 
 def _finding(facts: Facts) -> str:
     items = [item for _, items in _ordered(facts) for item in items]
-    answered = sum(bool(sections_of(facts, item)) for item in items)
+    known = facts.told(len(items), "checklists/items")
+    answered = facts.told(sum(bool(sections_of(facts, item)) for item in items), "checklists/answered")
     names = listed(dict.fromkeys(item.checklist for item in items))
     return (
-        f"{count(answered)} of {plural(len(items), 'item')} of {names} have a section here; the rest is for the author"
+        f"{count(answered)} of {plural(known, 'item')} of {names} have a section here; the rest is for the author"
         if items
         else "No reporting checklist is declared"
     )

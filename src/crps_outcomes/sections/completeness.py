@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -16,6 +16,8 @@ from crps_outcomes.series import BASELINE
 from crps_outcomes.wording import at, capital, counted, sentences, share_in_cell, why_hidden
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
     from crps_outcomes.definitions import Measure
     from crps_outcomes.facts import Estimate, Facts
     from crps_outcomes.layout import Row
@@ -127,7 +129,8 @@ def _by_rule(facts: Facts) -> dict[tuple[str, str], tuple[str, int | None]]:
     for r in facts.releasable.rejections.to_dict("records"):
         key = (str(r["stage"]), str(r["rule"]))
         before = found[key][1] if key in found else 0
-        n = None if before is None or pd.isna(r["n"]) else before + int(r["n"])
+        own = f"rejections/{r['rule']}/{r['reason']}/{r['stage']}"
+        n = None if before is None or pd.isna(r["n"]) else before + facts.told(int(r["n"]), own)
         found[key] = (RULES[key[1]][1] if key[1] in RULES else str(r["reason"]), n)
     return found
 
@@ -140,10 +143,16 @@ def pull_in_words(facts: Facts) -> str:
         "unverified": "Data pull: unverified, because the source did not say how much there should be.",
         "incomplete": f"Data pull: INCOMPLETE. {capital(missing_in_words(facts))}.",
     }[facts.provenance.data_status]
-    holes = int((sources["hole"] != "").sum())
-    total = sources["n"]
-    received = "Resources of " if total.isna().any() else f"{plural(int(total.sum()), 'resource')} of "
-    return sentences(f"{status} {received}{plural(len(sources), 'type')}, {plural(holes, 'hole')}.", changes_in_words(facts))
+    types, holes, total = (
+        None if pd.isna(n) else facts.told(int(n), f"sources/{name}")
+        for name, n in (
+            ("types", len(sources)),
+            ("holes", (sources["hole"] != "").sum()),
+            ("n", sources["n"].sum(skipna=False)),
+        )
+    )
+    received = "Resources of " if total is None else f"{plural(total, 'resource')} of "
+    return sentences(f"{status} {received}{plural(types, 'type')}, {plural(holes, 'hole')}.", changes_in_words(facts))
 
 
 def draft_in_words(facts: Facts) -> str:
@@ -169,7 +178,11 @@ def changes_in_words(facts: Facts) -> str:
     if facts.releasable.edition == "release":
         return f"Corrections and deletions since {since} are included."
     told = facts.releasable.changes.groupby("change", sort=False)["n"].sum()
-    found = [f"{count(int(told[one]))} {words}" for one, words in CHANGES.items() if one in told.index]
+    found = [
+        f"{count(facts.told(int(told[one]), f'changes/{one}'))} {words}"
+        for one, words in CHANGES.items()
+        if one in told.index
+    ]
     return f"Since {since}: {', '.join(found)}." if found else f"Nothing changed since {since}."
 
 
@@ -179,8 +192,13 @@ def _changes(facts: Facts) -> Table:
         title="Changed since the data before.",
         encoding="Resources by type. What is listed here is why figures differ from the report before.",
         columns=(*text_columns(("Resource", 60), ("What happened", 100)), *number_columns(("n", 14))),
-        rows=tuple(row(r["resource_type"], CHANGES[r["change"]], count(int(r["n"]))) for r in rows),
+        rows=tuple(row(r["resource_type"], CHANGES[r["change"]], count(_changed(facts, r))) for r in rows),
         empty="Nothing changed, or this is the first data.",
         style="dense tight fixed",
     )
     return noted(table, facts)
+
+
+def _changed(facts: Facts, row: Mapping[Hashable, Any]) -> int:
+    n: int = facts.told(int(row["n"]), f"changes/{row['resource_type']}/{row['change']}")
+    return n

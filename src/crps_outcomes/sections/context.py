@@ -69,9 +69,10 @@ def short_name(study: str) -> str:
 
 
 def _lede(facts: Facts, rows: Sequence[PublishedStudy]) -> str:
-    unconfirmed = sum(study.verified == "no" for study in rows)
+    every = facts.told(len(rows), "evidence/studies")
+    unconfirmed = facts.told(sum(study.verified == "no" for study in rows), "evidence/unconfirmed")
     return sentences(
-        f"All {plural(len(rows), 'publication')} of the evidence table, whatever they found. None of them gave ketamine into a "
+        f"All {plural(every, 'publication')} of the evidence table, whatever they found. None of them gave ketamine into a "
         "muscle for CRPS, and nothing in this report is tested against them.",
         f"What is not confirmed in its source ({plural(unconfirmed, 'row')}) shows no result." if unconfirmed else "",
         doses_in_words(facts),
@@ -197,7 +198,7 @@ def _quartiles(estimate: Estimate, decimals: int) -> str:
 
 def _table(facts: Facts, kind: str, studies: Sequence[PublishedStudy]) -> Table:
     table = Table(
-        title=f"{TITLES[kind]}: {_found(studies)}." if studies else f"{TITLES[kind]}.",
+        title=f"{TITLES[kind]}: {_found(facts, studies)}." if studies else f"{TITLES[kind]}.",
         encoding=ENCODING if kind == "reviews" else "",
         columns=text_columns(
             ("Study", 33),
@@ -213,10 +214,12 @@ def _table(facts: Facts, kind: str, studies: Sequence[PublishedStudy]) -> Table:
     return noted(table, facts)
 
 
-def _found(studies: Sequence[PublishedStudy]) -> str:
+def _found(facts: Facts, studies: Sequence[PublishedStudy]) -> str:
     """Such as "1 null, 1 mixed, 2 favourable"."""
     readings: Counter[str] = Counter(study.reading for study in studies)
-    return ", ".join(f"{count(readings[one])} {one}" for one in READINGS if readings[one])
+    return ", ".join(
+        f"{count(facts.told(readings[one], 'evidence/readings'))} {one}" for one in READINGS if readings[one]
+    )
 
 
 def _order(study: PublishedStudy) -> tuple[int, str]:

@@ -107,12 +107,13 @@ def _weeks(facts: Facts) -> Table:
     weeks = sorted({week for _, week in cells}, key=_number_in)
     largest = max((e.k or 0 for e in cells.values()), default=0)
     width = min(10.5, 138.0 / max(len(weeks), 1))
+    named = {week: e.key(week.removeprefix("week ")) for (_, week), e in cells.items()}
     table = Table(
         title="Sessions by week since the first dose and by dose.",
         encoding="Each cell counts sessions; the darker, the more.",
         columns=(
             *text_columns(("Dose", 174 - width * len(weeks))),
-            *number_columns(*((week.removeprefix("week "), width) for week in weeks)),
+            *number_columns(*((named[week], width) for week in weeks)),
         ),
         rows=tuple(
             row(band, *(_heat(cells.get((band, week)), largest) for week in weeks)) for band in bands if largest

@@ -71,7 +71,7 @@ def _finding(facts: Facts) -> str:
     if not responded.k:
         return f"Nobody had a response that could be followed ({people(responded.n or 0)} with a score)"
     if not middle.mark:
-        return f"Half of {plural(responded.k, 'response')} were lost by {_median_in_words(middle)}"
+        return f"Half of {plural(responded.k, 'response')} were lost by {_median_in_words(middle)} after they began"
     if middle.reason.startswith("not reached"):
         return f"More than half of {plural(responded.k, 'response')} were not seen to be lost"
     return f"{people(responded.k)} responded, too few to say how long a response lasts"
@@ -166,7 +166,9 @@ def _at_risk(facts: Facts) -> Table:
     table = Table(
         title="At risk, lost and censored, by week.",
         encoding="In each column the three add up to everyone who responded.",
-        columns=text_columns(("Week", TEXT_WIDTH_MM - width * len(columns)), *((e.group, width) for e in columns)),
+        columns=text_columns(
+            ("Week", TEXT_WIDTH_MM - width * len(columns)), *((e.key(e.group), width) for e in columns)
+        ),
         rows=tuple(row(label, *(count(n or 0) for n in numbers)) for label, numbers in counted.items())
         if is_drawn
         else (),
@@ -186,7 +188,7 @@ def _still(facts: Facts) -> Table:
             ("Week", 14), ("Of people who responded", 50), ("The same, every loss as early as possible", 54),
             ("Of all treated: an unbroken response", 56),
         ),
-        rows=tuple(_still_row(facts, str(week)) for week in weeks) if is_known else (),
+        rows=tuple(_still_row(facts, f"{week}") for week in weeks) if is_known else (),
         empty="Too few people, or none, could be followed.",
         style="dense fixed",
     )  # fmt: skip
@@ -245,7 +247,7 @@ def _mean(facts: Facts) -> str:
         return ""
     earliest = _of(facts, "median", EARLIEST)
     return sentences(
-        f"Mean time in response within the first {mean.group} weeks: {mean_in_words(mean, 1, unit='weeks')}.",
+        f"Mean time in response within the first {mean.key(mean.group)} weeks: {mean_in_words(mean, 1, unit='weeks')}.",
         "The median is the first time at which half or fewer still respond"
         + (f"; with every loss as early as possible it is {_median_in_words(earliest)}." if not earliest.mark else "."),
     )
@@ -266,7 +268,7 @@ def _retreatment(facts: Facts) -> str:
     if again.mark:
         return f"Re-treatment: not shown, because {why_hidden(again)}."
     read = [
-        f"{_share_cell(e)} within {e.group} weeks" for e in facts.every("durability", "retreated", population="treated")
+        f"{_share_cell(e)} within {e.key(e.group)} weeks" for e in facts.every("durability", "retreated", population="treated")
         if e.group and not e.mark
     ]  # fmt: skip
     return sentences(

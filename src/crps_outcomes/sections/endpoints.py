@@ -14,6 +14,7 @@ from crps_outcomes.plan import Intercurrent
 from crps_outcomes.report_model import Figure, Section, Table
 from crps_outcomes.sections.responders import MISSING, responder
 from crps_outcomes.series import unit_words
+from crps_outcomes.traced import traced
 from crps_outcomes.wording import (
     at,
     capital,
@@ -69,12 +70,12 @@ def _finding(facts: Facts) -> str:
 def _and_secondaries(facts: Facts) -> str:
     """How many key secondaries the rule lets one read as changed; one that was never read is not called unchanged."""
     every = [e for e in facts.every("endpoints", "reading") if e.group != PRIMARY and e.reason != DESCRIBES]
-    changed = sum(e.k == 1 for e in every)
+    changed, read = sum(e.k or 0 for e in every), facts.told(len(every), "endpoints/readings")
     if not every:
         return ""
     if not changed:
         return "; no key secondary endpoint can be read as changed"
-    return f"; {changed} of {plural(len(every), 'key secondary change')} differed from 0"
+    return f"; {changed} of {plural(read, 'key secondary change')} differed from 0"
 
 
 # --- endpoints ------------------------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ def _planned_rows(facts: Facts) -> Iterator[Row]:
     change = facts.one("pain", "mean_change", visit=plan.primary_visit)
     yield _row(facts, f"Primary: {_name(facts.primary)}, {at(facts.primary_visit)}", (PRIMARY, facts.primary), change)
     for found in facts.every("endpoints", "responder"):
-        name = f"{capital(improved(facts.primary, int(found.group)))}, {at(facts.primary_visit)}"
+        name = f"{capital(improved(facts.primary, traced(int(found.group), found.id)))}, {at(facts.primary_visit)}"
         policy = responder(facts, int(found.group), MISSING, plan.primary_visit)
         yield row(name, share_line(found), counted(found.n, found.mark), share_line(policy), "Descriptive")
     for number, one in enumerate(facts.protocol.plan.key_secondary, 1):
@@ -177,7 +178,10 @@ def _attributes(facts: Facts) -> tuple[tuple[str, str], ...]:
         ("Treatment", "The intramuscular sessions as delivered; no comparison group"),
         ("Variable", f"{facts.primary.title}: change from the start at {at(facts.primary_visit)}"),
         ("Summary", f"Mean change; share improved by {percents} or more"),
-        ("Missing score", "Means: people with a score. Shares: counted as not improved. Imputed in sensitivity analyses only"),
+        (
+            "Missing score",
+            "Means: people with a score. Shares: counted as not improved. Imputed in sensitivity analyses only",
+        ),
         ("Several endpoints", READING[facts.protocol.plan.multiplicity]),
         ("Intervals, tests", _how_many(facts)),
     )

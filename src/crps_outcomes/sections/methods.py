@@ -256,10 +256,11 @@ def _limits(facts: Facts) -> tuple[str, ...]:
 
 def _codes(facts: Facts) -> Table:
     total = [code for listing in facts.study.codelists.values() for code in listing]
-    unconfirmed = sum(code.state == "unconfirmed" for code in total)
+    codes = facts.told(len(total), "codelists/codes")
+    unconfirmed = facts.told(sum(code.state == "unconfirmed" for code in total), "codelists/unconfirmed")
     table = Table(
         title="Code lists.",
-        encoding=f"{plural(len(total), 'code')}, {count(unconfirmed)} of them unconfirmed; without a mark a code is confirmed.",
+        encoding=f"{plural(codes, 'code')}, {count(unconfirmed)} of them unconfirmed; without a mark a code is confirmed.",
         columns=text_columns(("List", 24), ("Codes, by what they stand for", 150)),
         rows=tuple(
             row(name.replace("_", " "), _codelist_words(codes)) for name, codes in sorted(facts.study.codelists.items())

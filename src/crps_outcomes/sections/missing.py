@@ -123,8 +123,8 @@ def _sensitivity(facts: Facts) -> Table:
         ],
         "Mixed model over all visits": [facts.one("course", "model_change", visit=v.id) for v in visits],
     }
-    for group in dict.fromkeys(e.group for e in facts.every("missing", "imputed_change")):
-        rows[_imputed_name(facts, group)] = [
+    for group, one in {e.group: e for e in facts.every("missing", "imputed_change")}.items():
+        rows[_imputed_name(facts, one)] = [
             facts.one("missing", "imputed_change", visit=v.id, group=group) for v in visits
         ]
     decimals, width = max(facts.primary.decimals, 1), 90 / len(visits)
@@ -144,13 +144,13 @@ def _sensitivity(facts: Facts) -> Table:
     )
 
 
-def _imputed_name(facts: Facts, group: str) -> str:
+def _imputed_name(facts: Facts, found: Estimate) -> str:
     """What stands before an imputed change: the scores that were made worse, or those that were set aside as well."""
-    if group == SET_ASIDE:
+    if found.group == SET_ASIDE:
         events = listed(rule.name for rule in facts.protocol.plan.intercurrent if rule.change == "hypothetical")
         return f"Multiple imputation, also of scores after: {events}"
-    delta = float(group)
-    worse = f", missing scores worse by {fixed(delta, 0 if delta == int(delta) else 1)}" if delta else ""
+    delta = float(found.group)
+    worse = f", missing scores worse by {found.key(fixed(delta, 0 if delta == int(delta) else 1))}" if delta else ""
     return f"Multiple imputation{worse}"
 
 

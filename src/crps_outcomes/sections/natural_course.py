@@ -113,7 +113,15 @@ def _notes(facts: Facts) -> tuple[str, ...]:
 def _sensitivity(facts: Facts) -> Table:
     found = [one for one in facts.every("natural_course", "expected") if one.group != DECLARED and not one.mark]
     own = _of(facts, "reliability")
-    named = [(f"{ESTIMATED}, {fixed(own.estimate or 0, 2)}" if e.group == ESTIMATED else e.group, e) for e in found]
+    named = [
+        (
+            f"{ESTIMATED}, {fixed(0 if own.estimate is None else own.estimate, 2)}"
+            if e.group == ESTIMATED
+            else e.key(e.group),
+            e,
+        )
+        for e in found
+    ]
     width = (174.0 - 40) / max(len(named), 1)
     table = Table(
         title="The same with other reliabilities.",

@@ -67,11 +67,12 @@ def _finding(facts: Facts) -> str:
         verb = "person outside the analysis is" if outside == 1 else "people outside the analysis are"
         return f"{outside} {verb} too few to tell whether they differ from those in it"
     if known and outside:
-        notable = sum(size > NOTABLE for size in known)
-        verb = "characteristic differs" if notable == 1 else "characteristics differ"
-        return (
-            f"{notable or 'None'} of {len(known)} {verb} by more than 0.20 between people in and outside the analysis"
+        notable, of = (
+            facts.told(sum(size > least for size in known), f"participants/{name}")
+            for name, least in (("notable", NOTABLE), ("compared", -1))
         )
+        verb = "characteristic differs" if notable == 1 else "characteristics differ"
+        return f"{notable or 'None'} of {of} {verb} by more than 0.20 between people in and outside the analysis"
     for population, who in ((TREATED, "Treated people"), (ANALYSED, "People in the analysis")):
         age = facts.one("participants", "median", population=population, measure="age_years")
         if age.has_interval:

@@ -103,16 +103,16 @@ def _needed_words(facts: Facts) -> str:
     """Such as "about 88 analysed people (65 to 125)"; open upwards where the plan's largest number is not enough."""
     needed, most = _needed(facts), facts.protocol.plan.precision.most_people
     if needed.estimate is None:
-        least = f" ({count(int(needed.lower))} at the very least)" if needed.lower is not None else ""
+        least = f" ({fixed(needed.lower, 0)} at the very least)" if needed.lower is not None else ""
         return f"more than {people(most)}{least}"
-    return f"about {count(int(needed.estimate))} analysed people ({_range(needed, most)})"
+    return f"about {fixed(needed.estimate, 0)} analysed people ({_range(needed, most)})"
 
 
 def _range(needed: Estimate, most: int) -> str:
-    low = int(needed.lower or 0)
+    low = needed.lower or 0
     if needed.upper is None:
-        return f"{count(low)} to more than {count(most)}"
-    return interval(low, needed.upper, lambda value: count(int(value)))
+        return f"{fixed(low, 0)} to more than {count(most)}"
+    return interval(low, needed.upper, lambda value: fixed(value, 0))
 
 
 # --- figure ---------------------------------------------------------------------------------------------------------
@@ -189,16 +189,20 @@ def _quantities(facts: Facts) -> tuple[tuple[str, str], ...]:
 def _needed_in_cell(needed: Estimate, most: int) -> str:
     if needed.estimate is None:
         return f"more than {count(most)}"
-    return f"{count(int(needed.estimate))} ({_range(needed, most)})"
+    return f"{fixed(needed.estimate, 0)} ({_range(needed, most)})"
 
 
 def _more(facts: Facts, half: Estimate, most: int) -> str:
     needed, due = _needed(facts), (half.n or 0) + (half.n_missing or 0)
     if needed.estimate is None:
-        return f"more than {count(max(most - due, 0))}"
-    low, middle = (count(max(int(value or 0) - due, 0)) for value in (needed.lower, needed.estimate))
-    high = f"more than {count(most - due)}" if needed.upper is None else count(max(int(needed.upper) - due, 0))
+        return f"more than {_at_least_none(most - due)}"
+    low, middle = (_at_least_none((value or 0) - due) for value in (needed.lower, needed.estimate))
+    high = f"more than {count(most - due)}" if needed.upper is None else _at_least_none(needed.upper - due)
     return f"{middle} ({low} to {high})"
+
+
+def _at_least_none(more: float) -> str:
+    return fixed(more, 0) if more > 0 else fixed(more - more, 0)
 
 
 def _methods(facts: Facts) -> Table:
@@ -238,7 +242,7 @@ def _look(facts: Facts, look: Estimate) -> Row:
     there = _one(facts, "change_at_look", look.group)
     state = capital(look.reason.partition("; ")[2])
     value = mean_in_cell(there, 2, signed=True) if there.n is not None else NOT_APPLICABLE
-    return row(look.group, fixed(look.estimate or 0.0, 3), state, value)
+    return row(look.key(look.group), fixed(look.estimate or 0.0, 3), state, value)
 
 
 def _looks_in_words(facts: Facts) -> tuple[str, ...]:

@@ -49,7 +49,10 @@ def _record(facts: Facts) -> Table:
 def _resources(facts: Facts) -> str:
     """The types that delivered anything, with their counts; in the release edition the types alone."""
     rows = facts.releasable.sources.sort_values("resource_type").to_dict("records")
-    known = [(r["resource_type"], None if pd.isna(r["n"]) else int(r["n"])) for r in rows]
+    known = [
+        (r["resource_type"], None if pd.isna(r["n"]) else facts.told(int(r["n"]), f"sources/{r['resource_type']}/n"))
+        for r in rows
+    ]
     return ", ".join(name if n is None else f"{name} {count(n)}" for name, n in known if n != 0) or "none"
 
 

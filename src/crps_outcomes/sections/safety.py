@@ -331,7 +331,7 @@ def _liver_grades(facts: Facts) -> tuple[str, ...]:
         found = facts.every("safety", "liver_grade", measure=measure)
         if not found or all(e.mark or not e.n for e in found):
             continue
-        counts = ", ".join(f"grade {e.group}: {e.mark or counted(e.k)}" for e in found)
+        counts = ", ".join(f"grade {e.key(e.group)}: {e.mark or counted(e.k)}" for e in found)
         lines.append(
             f"{facts.study.measures[measure].short}, people by highest value, grades above {edges} × upper limit of normal of "
             f"the source ({UNCONFIRMED}): {counts}."

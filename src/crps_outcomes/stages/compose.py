@@ -6,12 +6,15 @@ import hashlib
 from dataclasses import replace
 from datetime import date
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.facts import Facts
 from crps_outcomes.language import ENGLISH, strings
 from crps_outcomes.numbers import keep_together
+from crps_outcomes.reconciliation import reconcile
 from crps_outcomes.report_model import Cell, Figure, Flow, ReportModel, Section, Table
 from crps_outcomes.sections.actions import actions
 from crps_outcomes.sections.charts import charts
@@ -45,10 +48,11 @@ from crps_outcomes.sections.responders import responders
 from crps_outcomes.sections.safety import safety
 from crps_outcomes.sections.safety_watch import safety_watch
 from crps_outcomes.sections.summary import summary
+from crps_outcomes.traced import declared
 from crps_outcomes.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from crps_outcomes.definitions import Protocol, ReportDefinition
     from crps_outcomes.disclosure import Releasable
@@ -97,16 +101,27 @@ PERSON_SECTIONS: Mapping[str, Callable[[Person], Section]] = {
 }
 
 
-def compose(releasable: Releasable, study: Study, report: ReportDefinition, provenance: Provenance) -> ReportModel:
+def compose(
+    releasable: Releasable,
+    study: Study,
+    report: ReportDefinition,
+    provenance: Provenance,
+    *,
+    is_traced: bool = False,
+) -> ReportModel:
     """The report model: all sections written, tables and figures numbered, nothing left to compute.
+
+    With ``is_traced`` every printed number is marked with the id it comes from, for `render` to make a link of it.
 
     Raises:
         DefinitionError: the report lists a section that does not exist, or is about single people.
+        PipelineError: two places would print different numbers for the same thing; it names both.
     """
     if report.about == "person":
         raise DefinitionError(f"report {report.id}: a page about one person is made by crps-outcomes {report.id}")
-    facts = Facts(releasable, study, report, provenance)
+    facts = Facts(releasable, with_ids(study) if is_traced else study, report, provenance, is_traced)
     sections = with_links(numbered(_sections(facts)))
+    reconcile(sections, facts)
     title, kind, subject = _names(facts)
     return ReportModel(
         report=report.id,
@@ -124,6 +139,7 @@ def compose(releasable: Releasable, study: Study, report: ReportDefinition, prov
         pulled=pull_in_words(facts),
         form=provenance.form,
         text_lang=facts.lang if facts.lang in report.languages else ENGLISH,
+        behind=_behind(facts) if is_traced and not facts.is_release else {},
     )
 
 
@@ -182,6 +198,33 @@ def _names(facts: Facts) -> tuple[str, str, str]:
     own = {"title": report.title, "kind": report.kind, "subject": subject}
     title, kind, subject = (words.get(f"{report.id}.{name}", text) for name, text in own.items())
     return title, kind, subject
+
+
+def with_ids(study: Study) -> Study:
+    """The study with numbers that know their key in it."""
+    return replace(
+        study,
+        protocol=declared(study.protocol, "protocol"),
+        measures={name: declared(one, f"measure:{name}") for name, one in study.measures.items()},
+        evidence=declared(study.evidence, "evidence"),
+    )
+
+
+def _behind(facts: Facts) -> dict[str, str]:
+    """What is behind each estimate, in words."""
+    rows = facts.releasable.estimates.to_dict("records")
+    boxes = {
+        f"counts/{step.step}/{column}": f"people: {step.label}"
+        for step in facts.steps
+        for column in ("n_subjects", "n_left")
+    }
+    return {row["estimate_id"]: _behind_row(row) for row in rows} | boxes
+
+
+def _behind_row(row: Mapping[Hashable, Any]) -> str:
+    counts = {"n": row["n"], "missing": row["n_missing"]}
+    told = [f"{name} {int(value):,}" for name, value in counts.items() if not pd.isna(value)]
+    return "; ".join(part for part in (*told, row["method"], row["reason"]) if part)
 
 
 def _sections(facts: Facts) -> Iterator[Section]:

@@ -340,7 +340,8 @@ def _hidden_counts(counts: pd.DataFrame, hidden: Mapping[str, str], before: Mapp
             counts[column].mask(cells.isin(list(hidden)))
             .mask(is_held, pd.Series(earlier, counts.index, dtype="Int64"))
         )  # fmt: skip
-    reason = counts["step"].map(REASONS).fillna("").mask((shown["n_left"] == 0).fillna(value=False), "")
+    nobody = (shown["n_left"] == 0).to_numpy(dtype=bool, na_value=False)
+    reason = counts["step"].map(REASONS).fillna("").mask(nobody, "")
     return counts.assign(**shown, reason=reason.astype("str"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import tempfile
 from dataclasses import replace
@@ -15,6 +16,8 @@ import pandas as pd
 
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.home import private_folder, sync_folder, write_private
+from crps_outcomes.traced import plain
+from crps_outcomes.workbook import workbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
     from crps_outcomes.report_model import ReportModel, Table
     from crps_outcomes.stages.render import Rendered
 
-#: What spreadsheet programs read as the start of a formula, with the full-width forms.
-FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
+#: What spreadsheet programs read as the start of a formula, with the full-width forms, after blanks of any kind.
+FORMULA = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 
 
 def publish(  # noqa: PLR0913 - the parts of a run, where it goes, and whether it counts
@@ -38,7 +41,8 @@ def publish(  # noqa: PLR0913 - the parts of a run, where it goes, and whether i
     *,
     is_withdrawn: bool = False,
 ) -> Path:
-    """The run folder: report.pdf and .html, tables/*.csv, estimates.csv, checklist.csv where there is one, three JSON files.
+    """The run folder: report.pdf and .html, tables/*.csv, estimates.csv, tables.xlsx with both, checklist.csv where there
+    is one, three JSON files.
 
     The same provenance has the same folder. One that holds the same bytes already is kept; the pointer to the current
     run of this report and edition is set either way.
@@ -65,6 +69,7 @@ def contents(
         **{name: text.encode() for name, text in attached(releasable, provenance).items()},
         "disclosure.json": _json(rules).encode(),
         "about.json": _json(about).encode(),
+        "tables.xlsx": workbook(model, releasable.estimates),
     }
     if rendered.archive:
         files["report-archive.pdf"] = rendered.archive
@@ -100,7 +105,7 @@ def current(runs: Path, report: str, edition: str) -> Path | None:
 
 def csv_of_table(table: Table) -> str:
     """A table of the report as it is printed; every cell is text."""
-    return _csv([[column.label for column in table.columns], *([cell.plain for cell in row] for row in table.rows)])
+    return _csv([[plain(column.label) for column in table.columns], *([cell.plain for cell in row] for row in table.rows)])
 
 
 def csv_of_checklist(tables: Sequence[Table]) -> str:
@@ -123,7 +128,7 @@ def _csv(lines: Iterable[Sequence[Any]]) -> str:
 
 def _harmless(value: Any) -> Any:
     """Text that a spreadsheet would run gets an apostrophe in front; numbers stay numbers."""
-    if isinstance(value, str) and value.lstrip(" \u00a0\u3000").startswith(FORMULA_STARTS):
+    if isinstance(value, str) and FORMULA.match(value):
         return f"'{value}"
     return value
 

@@ -7,6 +7,7 @@ file, a limit on time and memory. Anything it would have to ignore or fetch stop
 from __future__ import annotations
 
 import base64
+import ctypes
 import io
 import json
 import logging
@@ -15,9 +16,10 @@ import resource
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -28,6 +30,8 @@ from markupsafe import Markup
 
 from crps_outcomes.errors import DefinitionError, PipelineError
 from crps_outcomes.language import ENGLISH, strings
+from crps_outcomes.number_links import linked
+from crps_outcomes.traced import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +47,10 @@ SECONDS, MEMORY_BYTES = 300, 4 << 30
 REFUSED = 4
 #: The child runs the code that runs here, wherever the environment would find a package of that name.
 CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from crps_outcomes.stages.render import child; child()"
+#: Rows of one table; a table of more is no reading for people and would keep the layout engine busy for ever.
+MOST_ROWS = 2_000
+#: Linux: a network of its own for a process, which holds nothing; and the right to make one.
+NEW_NETWORK, NEW_USER = 0x40000000, 0x10000000
 
 #: Only fonts from the study's folder, whatever the machine has installed: the same pages everywhere.
 FONT_CONFIGURATION = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
@@ -73,19 +81,37 @@ def render(
         attached: texts by file name that go into an archive copy; without any there is none.
 
     Raises:
-        PipelineError: the layout engine refused, warned, or did not end in time; nothing was written.
+        PipelineError: a table is too long for paper, or the layout engine refused, warned, or did not end in time;
+            nothing was written.
     """
+    check_length(model)
     templates = (study_root / "templates").resolve()
     page, machine = page_html(model, templates), environment or {}
-    archive = _lay_out(page, templates, model, machine, attached) if attached else b""
-    return Rendered(self_contained(page, templates), _lay_out(page, templates, model, machine), archive)
+    on_screen, on_paper = self_contained(linked(page, model.behind), templates), plain(page)
+    archive = _lay_out(on_paper, templates, model, machine, attached) if attached else b""
+    return Rendered(on_screen, _lay_out(on_paper, templates, model, machine), archive)
+
+
+def check_length(model: ReportModel) -> None:
+    """Refuse what would keep the layout engine busy until it is stopped.
+
+    Raises:
+        PipelineError: a table has more rows than anybody reads.
+    """
+    for section in model.sections:
+        for name, table in section.tables.items():
+            if len(table.rows) > MOST_ROWS:
+                raise PipelineError(
+                    f"render failed: table {name} of section {section.id} has {len(table.rows):,} rows; "
+                    f"a report prints at most {MOST_ROWS:,} of one table"
+                )
 
 
 # --- HTML -----------------------------------------------------------------------------------------------------------
 
 
 def page_html(model: ReportModel, templates: Path) -> str:
-    """The template filled with the model; style and fonts are linked."""
+    """The template filled with the model; style and fonts are linked, and traced numbers carry their marks."""
     return page_environment(templates, model.form.lang).get_template("report.html.j2").render(report=model)
 
 
@@ -136,6 +162,24 @@ def _font_url(file: Path) -> str:
     return f'url(data:font/woff;base64,{base64.b64encode(out.getvalue()).decode()}) format("woff")'
 
 
+def in_fonts(page: str, templates: Path) -> str:
+    """The page with a question mark for every letter that a bundled font lacks: paper has no other fonts.
+
+    The HTML keeps such letters, for a browser has fonts of its own.
+    """
+    known = _letters(templates)
+    return "".join(letter if letter.isascii() or ord(letter) in known else "?" for letter in page)
+
+
+@lru_cache(maxsize=4)
+def _letters(templates: Path) -> frozenset[int]:
+    """What every font that the style names can print; a mark apart from its letter leaves a hole in the text of a PDF."""
+    css = (templates / "report.css").read_text(encoding="utf-8")
+    fonts = {templates / name for name in re.findall(r"url\((fonts/[\w.-]+)\)", css)}
+    every = frozenset.intersection(*(frozenset(TTFont(font).getBestCmap()) for font in fonts))
+    return frozenset(code for code in every if not unicodedata.category(chr(code)).startswith("M"))
+
+
 # --- PDF, in this process: start the child ----------------------------------------------------------------------------
 
 
@@ -147,7 +191,7 @@ def _lay_out(
     attached: Mapping[str, str] | None = None,
 ) -> bytes:
     own_files = {"attached": dict(attached or {}), "created": model.created}
-    task = json.dumps({"html": page, "templates": str(templates), "identity": model.identity, **own_files})
+    task = json.dumps({"html": in_fonts(page, templates), "templates": str(templates), "identity": model.identity, **own_files})
     seconds = (date.fromisoformat(model.created) - date(1970, 1, 1)).days * 86_400
     with tempfile.TemporaryDirectory() as scratch:
         fonts = Path(scratch) / "fonts.conf"
@@ -237,8 +281,21 @@ def _refuse_network(event: str, _arguments: object) -> None:
         raise PipelineError("the layout engine asked for the network; a page needs none")
 
 
+def leave_network() -> bool:
+    """Move this process into a network of its own, where nothing answers; whether the system allows it.
+
+    A container or a service unit may forbid it. Then the fetcher and the audit hook stand alone, as on other systems
+    than Linux. Must come before the process has threads.
+    """
+    if sys.platform != "linux":
+        return False
+    unshare = ctypes.CDLL(None).unshare
+    return any(unshare(what) == 0 for what in (NEW_NETWORK, NEW_USER | NEW_NETWORK))
+
+
 def child() -> None:
     """Read a task from standard input, write the PDF to standard output; any error is one line and a status."""
+    leave_network()
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     task = json.load(sys.stdin)
