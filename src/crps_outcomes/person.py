@@ -47,8 +47,12 @@ class Person:
 
     @cached_property
     def cohort(self) -> Cohort:
-        """The same rows as a cohort of one, for what works per session."""
-        return Cohort(self.tables, self.study, self.provenance.as_of)
+        """The same rows as a cohort of one, for what works per session.
+
+        Somebody without a diagnosis of CRPS on record counts here too: the page is about the person, not about a result.
+        """
+        subjects = self.tables.subjects.assign(is_treated=True)
+        return Cohort(replace(self.tables, subjects=subjects), self.study, self.provenance.as_of)
 
     @property
     def first_dose_on(self) -> date:
@@ -93,26 +97,14 @@ class Person:
     def sessions(self) -> tuple[dict[str, Any], ...]:
         """Intramuscular sessions in their order: session, week, began_on, dose_mg, mg_per_kg and refs."""
         doses = self.tables.doses
-        own = self.cohort.sessions if self.is_treated else self._untreated_sessions
         return tuple(
             {
                 **row,
                 "week": (row["began_on"].date() - self.first_dose_on).days / 7,
                 "refs": tuple(doses.loc[doses["session"] == row["session"], "source_ref"]),
             }
-            for row in records(own.sort_values("session"))
+            for row in records(self.cohort.sessions.sort_values("session"))
         )
-
-    @property
-    def is_treated(self) -> bool:
-        """Counted among the treated: a diagnosis of CRPS on record, and a session."""
-        return bool(self.tables.subjects["is_treated"].iloc[0])
-
-    @property
-    def _untreated_sessions(self) -> pd.DataFrame:
-        """Sessions of somebody without a diagnosis of CRPS on record, whom no analysis counts."""
-        subjects = self.tables.subjects.assign(is_treated=True)
-        return Cohort(replace(self.tables, subjects=subjects), self.study).sessions
 
     @cached_property
     def other_doses(self) -> tuple[dict[str, Any], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,12 @@ from crps_outcomes.person import Person, each
 from crps_outcomes.stages.compose import compose_person
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from crps_outcomes.provenance import Provenance
     from crps_outcomes.report_model import ReportModel
     from crps_outcomes.tables import Tables
 
 KEY = b"k" * 32
+WEEK_14 = date(2025, 4, 14)
 FULL, SINGLE, DOSES_ONLY, UNSURE = "p0001", "p0002", "p0003", "p0004"
 VISITS = ("baseline", "week_1", "week_2", "week_4", "week_8", "week_12", "week_26")
 
@@ -103,4 +103,4 @@ def person(subject: str = FULL, own: Provenance | None = None, study=None, of: T
 
 
 def page(subject: str = FULL, own: Provenance | None = None, study=None) -> ReportModel:
-    return compose_person(person(subject, own, study), the_study().reports["patient"])
+    return compose_person(person(subject, own or origin(WEEK_14), study), the_study().reports["patient"])

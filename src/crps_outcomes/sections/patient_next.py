@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from crps_outcomes.analysis.actions import actions
+from crps_outcomes.analysis.quality import sessions_with_monitoring
 from crps_outcomes.layout import listed, row, text_columns
 from crps_outcomes.numbers import plural
 from crps_outcomes.person import records
@@ -14,13 +14,15 @@ from crps_outcomes.series import BASELINE
 from crps_outcomes.wording import capital
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+
+    import pandas as pd
 
     from crps_outcomes.definitions import Visit
     from crps_outcomes.layout import Row
     from crps_outcomes.person import Person
 
-REVIEW = "answer to review"
+LACKING = {"has_pressure": "no blood pressure before and after", "has_oxygen": "no oxygen saturation after"}
 
 
 def patient_next(person: Person) -> Section:
@@ -92,20 +94,33 @@ def _next_table(person: Person, coming: list[Visit]) -> Table:
 
 def _items(person: Person) -> list[Row]:
     """What waits for somebody, most pressing first: answers for review, then sessions, then scores that are missing."""
-    matters = records(actions(person.cohort)) if person.is_treated else []
-    found = [_matter(person, one) for one in matters if one["kind"] == REVIEW]
-    found += [_matter(person, one) for one in matters if one["kind"] == "session not fully watched"]
-    return [*found, *_missing(person)]
+    return [*_answers(person), *_unwatched(person), *_missing(person)]
 
 
-def _matter(person: Person, one: Mapping[str, Any]) -> Row:
-    kind = "For clinical review" if one["kind"] == REVIEW else "Not fully watched"
-    what = (
-        f"answer on {one['what']} above the cut of the protocol; see the record"
-        if one["kind"] == REVIEW
-        else one["what"]
-    )
-    return row(kind, capital(str(what)), person.day(one["since_on"].date()))
+def _answers(person: Person) -> Iterator[Row]:
+    """The latest answer of each kind that goes to a safety review, however old; never what the answer was."""
+    observations = person.tables.observations
+    found: dict[str, pd.Timestamp] = {}
+    for signal in person.study.protocol.safety.signals:
+        is_item = (observations["measure"] == signal.measure) & (observations["item"] == signal.item)
+        own = observations[is_item & (observations["value"] > signal.above) & observations["taken_on"].notna()]
+        for on in own["taken_on"]:
+            found[signal.category] = max(on, found.get(signal.category, on))
+    for category, on in sorted(found.items()):
+        what = f"{capital(category)}: an answer above the cut of the protocol; see the record"
+        yield row("For clinical review", what, person.day(on.date()))
+
+
+def _unwatched(person: Person) -> Iterator[Row]:
+    """Sessions that lack a reading, by what they lack."""
+    sessions = records(sessions_with_monitoring(person.cohort))
+    for column, what in LACKING.items():
+        lacking = [one for one in sessions if not one[column]]
+        if lacking:
+            numbers = listed(str(int(one["session"])) for one in lacking)
+            name = "Session" if len(lacking) == 1 else "Sessions"
+            last = max(one["began_on"] for one in lacking)
+            yield row("Not fully watched", f"{name} {numbers}: {what}", person.day(last.date()))
 
 
 def _missing(person: Person) -> Iterator[Row]:

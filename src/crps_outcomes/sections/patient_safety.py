@@ -54,9 +54,6 @@ def _finding(person: Person, events: pd.DataFrame) -> str:
 
 def _events(person: Person) -> pd.DataFrame:
     """Side effects, diagnosed harms and stops since the first dose; diagnoses that are no harm are left out."""
-    if not person.is_treated:
-        own = person.tables.events[person.tables.events["kind"].isin(list(KINDS))]
-        return own.assign(term=own["term"].replace("", "not named"))
     found = pd.concat([since_first_dose(person.cohort, kind) for kind in KINDS], ignore_index=True)
     return found[(found["kind"] != "condition") | (found["category"] != "")]
 

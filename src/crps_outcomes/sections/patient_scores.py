@@ -46,11 +46,7 @@ def _finding(person: Person, measures: list[Measure]) -> str:
         return f"There is no change of {primary.short.lower()} to tell: it needs a start score and a later one"
     change = last.value - start.value
     words = is_reliable(primary, change)
-    beyond = (
-        ""
-        if words == "not declared"
-        else f", {words.split(' [', maxsplit=1)[0].replace(' ', ' the reliable change of ', 1)}"
-    )
+    beyond = "" if primary.error is None else f", {words.replace(' ', ' the reliable change of ', 1)}"
     size = fixed(abs(change), primary.decimals)
     how = f"{size} points {'lower' if change < 0 else 'higher'}" if change else "the same"
     return f"{primary.short} is {how} at {person.label(last.visit)} {'than' if change else 'as'} at the start{beyond}"
