@@ -7,6 +7,7 @@ the tasks, never patient data and no credential.
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - Prefect reads the annotations at run time
 from typing import Any
 
@@ -50,6 +51,7 @@ def nightly_outcomes(params: NightlyParams) -> list[str]:
     parts = derive.map(home, basis, list(range(pipeline.partitions(home, basis))))
     parts.result()
     progress.current()("Making the report")
-    folders = [str(report(home, basis, name, params.edition)) for name in params.reports]
+    folders = [str(report(home, basis, name, params.edition, params.form)) for name in params.reports]
+    pipeline.shelve(home, study, datetime.now(UTC))
     pipeline.refuse_draft(home, basis, folders)
     return folders

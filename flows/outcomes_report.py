@@ -7,6 +7,7 @@ the tasks, never patient data.
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow, task
@@ -31,4 +32,6 @@ def outcomes_report(params: ReportParams) -> list[str]:
     parts = derive.map(home, basis, list(range(pipeline.partitions(home, basis))))
     parts.result()
     progress.current()("Making the report")
-    return [str(report(home, basis, name, params.edition)) for name in params.reports]
+    folders = [str(report(home, basis, name, params.edition, params.form)) for name in params.reports]
+    pipeline.shelve(home, study, datetime.now(UTC))
+    return folders

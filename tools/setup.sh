@@ -95,8 +95,12 @@ setup() {
 }
 
 test_tools() {
-  if command -v pdftoppm >/dev/null && command -v pdffonts >/dev/null; then return; fi
-  apt_or_say "pdftoppm and pdffonts" poppler-utils || say "Tests that look at PDF pages will be skipped and say so."
+  if ! { command -v pdftoppm && command -v pdffonts; } >/dev/null; then
+    apt_or_say "pdftoppm and pdffonts" poppler-utils || say "Tests that look at PDF pages will be skipped and say so."
+  fi
+  if ! { command -v chromium && command -v chromedriver; } >/dev/null; then
+    apt_or_say "chromium and chromedriver" chromium chromium-driver || say "Tests in a browser will be skipped and say so."
+  fi
 }
 
 case "${1:-}" in

@@ -1,5 +1,5 @@
 """The command line: ``crps-outcomes demo | synthesize | check | doctor | run | pull | snapshot |
-measures | measure | codes | explain | faults``.
+measures | measure | codes | explain | faults | status | withdraw | patient | who``.
 
 Messages and progress go to stderr; stdout ends with the folder of the run. The clock and the environment are read here
 and in ``flows/`` only.
@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from crps_outcomes import codes, explain, faults, measures, orchestration, progress, settings, snapshots, who
+from crps_outcomes import (
+    codes,
+    explain,
+    faults,
+    measures,
+    orchestration,
+    patients,
+    progress,
+    settings,
+    shelves,
+    snapshots,
+    who,
+)
 from crps_outcomes.console import CODES, OutOption, StudyOption, home_at, stops
 from crps_outcomes.deployments import read as read_deployments
 from crps_outcomes.doctor import examine
@@ -48,8 +60,11 @@ app.add_typer(snapshots.app, name="snapshot")
 app.add_typer(codes.app, name="codes")
 app.add_typer(measures.app, name="measure")
 app.command("measures", epilog=CODES)(measures.measures)
+app.command("patient", epilog=CODES)(patients.patient)
 app.command("explain", epilog=CODES)(explain.explain)
 app.command("who", epilog=CODES)(who.who)
+app.command("status", epilog=shelves.STATUS_CODES)(shelves.status)
+app.command("withdraw", epilog=CODES)(shelves.withdraw)
 
 ReportOption = Annotated[
     list[str] | None, typer.Option("--report", help="Report to make; may be repeated. Without it: evidence.")
@@ -81,6 +96,14 @@ MethodOption = Annotated[
 ]
 WholeOption = Annotated[
     bool, typer.Option("--whole", help="Ask for everything, not only for what changed since the last pull.")
+]
+LangOption = Annotated[
+    str | None, typer.Option("--lang", help="en-GB, en-US or de, for dates and labels. Without it: the protocol's.")
+]
+PaperOption = Annotated[str | None, typer.Option("--paper", help="A4 or Letter. Without it: the protocol's.")]
+ArchiveOption = Annotated[
+    bool | None,
+    typer.Option("--archive/--no-archive", help="Also a PDF/A-3 with the data in it. Without it: as the protocol says."),
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show the scheduler's own log.")]
 PatientsOption = Annotated[int, typer.Option("--patients", min=1, help="How many people.")]
@@ -181,7 +204,10 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     accept_token_host: TokenHostOption = None,
     method: MethodOption = Method.search,
     patients: PatientListOption = None,
+    lang: LangOption = None,
+    paper: PaperOption = None,
     *,
+    archive: ArchiveOption = None,
     whole: WholeOption = False,
     draft: Annotated[
         bool,
@@ -198,7 +224,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     wanted = {"source": _where(source), "reports": report or ["evidence"], "as_of": as_of, "edition": edition}
     home = home_at(out)
     folders = {"study": str(study.resolve()) if study else None, "home": str(home.root)}
-    params = parse(NightlyParams, {**wanted, **folders, "method": method, "whole": whole, "draft": draft})
+    form = {"lang": lang, "paper": paper, "archive": archive}
+    params = parse(NightlyParams, {**wanted, **folders, **form, "method": method, "whole": whole, "draft": draft})
     selector = load(settings.study(params)).protocol.enrolment.selector
     _offer(token_file, accept_token_host, patients)
     list_for(selector, settings.patients(os.environ))

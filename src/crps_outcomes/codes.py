@@ -17,6 +17,7 @@ from crps_outcomes.readings import Catalogue, is_taken
 from crps_outcomes.snapshots import find
 from crps_outcomes.stages.screen import subject_id
 from crps_outcomes.study import load, locate
+from crps_outcomes.texts import one_line
 from crps_outcomes.wording import system_name
 
 if TYPE_CHECKING:
@@ -109,4 +110,4 @@ def _read(snapshot: Snapshot, resource_type: str) -> Iterable[fhir.Resource]:
 
 def _shown(text: str) -> str:
     """The source's text, fit for a terminal."""
-    return escape("".join(letter for letter in text[:_SHOWN] if letter.isprintable()))
+    return escape(one_line(text, _SHOWN))

@@ -16,6 +16,7 @@ from crps_outcomes.errors import EXIT_CODES, PipelineError
 from crps_outcomes.failures import translate
 from crps_outcomes.home import Home
 from crps_outcomes.settings import HOME
+from crps_outcomes.texts import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,11 @@ def stops(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
     return told
 
 
+def said(error: PipelineError) -> str:
+    """The message with the line ends we wrote and without any other control, whatever it quotes."""
+    return "\n".join(map(one_line, str(error).split("\n")))
+
+
 def _tell(error: PipelineError) -> int:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]Stopped.[/] {escape(str(error))}")
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]Stopped.[/] {escape(said(error))}")
     return error.exit_code

@@ -6,7 +6,7 @@ closed list, and nothing here reads a file: ``study.py`` does.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from crps_outcomes.declaration import Definition, Identifier, State
+from crps_outcomes.language import Language, Paper  # noqa: TC001 - pydantic reads the annotations at run time
 from crps_outcomes.monitoring import Quality
 from crps_outcomes.plan import Plan
 
@@ -617,6 +618,20 @@ class Disclosure(Definition):
         return min((one for one in days if one > day), default=None)
 
 
+class FormPlan(Definition):
+    """How reports come out, where a run does not ask otherwise: language, paper, and whether an archive copy is made."""
+
+    lang: Language = "en-GB"
+    paper: Paper = "A4"
+    archive: bool = False
+
+
+class LibraryPlan(Definition):
+    """For how many days after the day it speaks of a report may be read as the present state."""
+
+    valid_days: int = Field(default=35, ge=1)
+
+
 class Protocol(Definition):
     """The treatment protocol and the analysis plan of one site (mappings/protocol.toml)."""
 
@@ -639,6 +654,13 @@ class Protocol(Definition):
     safety: SafetyPlan
     quality: Quality = Quality()
     disclosure: Disclosure = Disclosure()
+    form: FormPlan = FormPlan()
+    library: LibraryPlan = LibraryPlan()
+
+    def valid_until(self, as_of: date, edition: str) -> date:
+        """The last day a report may be read as the present state: a release stands until the next declared day, if any."""
+        next_release = self.disclosure.next_day(as_of) if edition == "release" else None
+        return next_release or as_of + timedelta(days=self.library.valid_days)
 
     @model_validator(mode="after")
     def _visits_fit(self) -> Self:
@@ -690,3 +712,5 @@ class ReportDefinition(Definition):
     kind: str
     audience: str
     sections: tuple[Identifier, ...]
+    about: Literal["cohort", "person"] = "cohort"  # a page about one person never leaves the clinic
+    languages: tuple[Language, ...] = ("en-GB", "en-US")  # those its sentences exist in

@@ -10,6 +10,7 @@ from crps_outcomes.exposure import is_ketamine, medication_of, said
 from crps_outcomes.fhirtime import moment
 from crps_outcomes.rejections import Rejection
 from crps_outcomes.stages.screen import subject_id, written_date
+from crps_outcomes.texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -147,7 +148,7 @@ def normalised(coding: fhir.Coding) -> str:
 def plain_term(concept: fhir.CodeableConcept) -> str:
     """The site's own words for an event: text, else the first display, else the first code."""
     words = (concept.text, *(c.display for c in concept.coding), *(c.code for c in concept.coding), "not named")
-    return next(word.strip() for word in words if word.strip())
+    return next(word for word in map(printable, words) if word)
 
 
 def _grade(severity: fhir.CodeableConcept) -> int | None:

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from crps_outcomes.language import day, strings
 from crps_outcomes.marks import NOT_AVAILABLE, PROTECTED
 from crps_outcomes.traced import mark, plain, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import date
 
     from crps_outcomes.definitions import Measure, Protocol, ReportDefinition, Visit
     from crps_outcomes.disclosure import Releasable
+    from crps_outcomes.language import Strings
     from crps_outcomes.provenance import Provenance
     from crps_outcomes.study import Study
 
@@ -83,6 +86,19 @@ class Facts:
     @property
     def protocol(self) -> Protocol:
         return self.study.protocol
+
+    @property
+    def lang(self) -> str:
+        return self.provenance.form.lang
+
+    @cached_property
+    def words(self) -> Strings:
+        """The catalogue of the run's language."""
+        return strings(self.study.root, self.lang)
+
+    def day(self, value: date) -> str:
+        """A date as the run's language writes it."""
+        return day(value, self.lang)
 
     @property
     def is_release(self) -> bool:

@@ -75,6 +75,14 @@ class Home:
         return private_folder(self.root / "runs")
 
     @property
+    def site(self) -> Path:
+        return private_folder(self.root / "site")
+
+    @property
+    def release(self) -> Path:
+        return private_folder(self.root / "release")
+
+    @property
     def prefect(self) -> Path:
         return private_folder(self.root / "prefect")
 

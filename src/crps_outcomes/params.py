@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from crps_outcomes.errors import DefinitionError
+from crps_outcomes.language import Language, Paper  # noqa: TC001 - pydantic reads the annotations at run time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,15 @@ class CommonParams(BaseModel):
     edition: Edition = Edition.internal
     as_of: Day = Field(default=None, description="YYYY-MM-DD; empty: the newest day in the data")
     study: str | None = Field(default=None, description="study folder; empty: the one of this installation")
+    lang: Language | None = Field(default=None, description="en-GB, en-US or de; empty: the protocol's")
+    paper: Paper | None = Field(default=None, description="A4 or Letter; empty: the protocol's")
+    archive: bool | None = Field(default=None, description="also a PDF/A-3 with the data in it; empty: the protocol's")
     home: str | None = Field(default=None, description="where runs are written; empty: CRPS_OUTCOMES_HOME or ./build")
+
+    @property
+    def form(self) -> dict[str, str | bool]:
+        """What this run asks of the form of its reports; the protocol says the rest."""
+        return self.model_dump(include={"lang", "paper", "archive"}, exclude_none=True)
 
 
 class NightlyParams(CommonParams):
@@ -97,6 +106,9 @@ _RIGHT = {
     "edition": "internal or release",
     "as_of": "a day of the calendar as YYYY-MM-DD, such as 2026-01-31",
     "source": "a folder, or an address that begins with https:// or http:// and holds no user, password or query",
+    "lang": "en-GB, en-US or de",
+    "paper": "A4 or Letter",
+    "archive": "true or false",
     "snapshot": 'a digest of 64 hexadecimal digits, or "latest"',
 }
 

@@ -10,21 +10,24 @@ import json
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from crps_outcomes import derive as derivation
-from crps_outcomes import plan_history, pseudonyms
+from crps_outcomes import library, plan_history, pseudonyms
 from crps_outcomes.differencing import Seal
 from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
+from crps_outcomes.language import Form
 from crps_outcomes.provenance import trace, with_history
 from crps_outcomes.snapshot import Snapshot, open_snapshot
 from crps_outcomes.stages import analyse, compose, disclose, publish, render
-from crps_outcomes.state import Records, Releases, RunRow, Verdicts
+from crps_outcomes.state import Records, Releases, RunRow, Verdicts, Withdrawals
 from crps_outcomes.study import load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from crps_outcomes.disclosure import Releasable
@@ -73,8 +76,10 @@ def derive(home: Path, basis: Basis, number: int) -> int:
 
 
 @bounded("report")
-def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
-    """Analyse, disclose, compose, render and publish one report; its folder."""
+def report(
+    home: Path, basis: Basis, name: str, edition: Edition, wish: Mapping[str, str | bool] | None = None
+) -> Path:
+    """Analyse, disclose, compose, render and publish one report; its folder. ``wish``: what its form should be."""
     plan, place = _plan(home, basis), Home.at(home)
     if edition.value == "release" and (current := standing(place, plan.study, name, basis.as_of)):
         return current
@@ -86,11 +91,15 @@ def report(home: Path, basis: Basis, name: str, edition: Edition) -> Path:
     with place.one_release_at_a_time():
         disclosed = _disclosed(analysis, tables, study, edition.value, place)
     releasable = disclose.with_actions(disclosed, tables, study, pseudonyms.coder(place), basis.as_of)
-    traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of)
+    form = Form(**{**study.protocol.form.model_dump(), **(wish or {})})
+    traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of, form)
     told = plan_history.told(study.protocol, records.plans())
     provenance = with_history(traced, told, records.run_before(_run(traced)))
     model = compose.compose(releasable, study, study.reports[name], provenance, is_traced=edition.value == "internal")
-    folder = publish.publish(render.render(model, study.root), model, releasable, provenance, place)
+    attached = publish.attached(releasable, provenance) if form.archive else {}
+    rendered = render.render(model, study.root, attached=attached)
+    is_withdrawn = provenance.run_id in Withdrawals(place.state_url).every()
+    folder = publish.publish(rendered, model, releasable, provenance, place, is_withdrawn=is_withdrawn)
     records.add_run(_run(provenance))
     return folder
 
@@ -126,6 +135,13 @@ def release_in_words(folder: Path, study: Study) -> str:
     as_of = date.fromisoformat(record["as_of"])
     following = study.protocol.disclosure.next_day(as_of)
     return f"release with data as of {as_of}" + (f"; it stands until {following}, when the next is due" if following else "")
+
+
+@bounded("library")
+def shelve(home: Path, study: Path, now: datetime) -> Path:
+    """Write the run libraries anew, as of an instant; the page that lists every run."""
+    found = load(study)
+    return library.publish(Home.at(home), found, now.astimezone(ZoneInfo(found.protocol.timezone)).date())
 
 
 @bounded("report")

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from crps_outcomes.language import PLAIN, Form
 from crps_outcomes.plan_history import PlanRecord
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Provenance:
     code_before: str = ""  # digest of the program of the last report of this kind, where it is another
     study_before: str = ""  # the same of the study folder
     before_on: str = ""  # the day that report spoke of, where either is another
+    form: Form = PLAIN  # paper, language, and whether the data are attached
+    valid_until: str = ""  # the last day the report may be read as the present state
 
     @property
     def record(self) -> dict[str, Any]:
@@ -73,7 +76,9 @@ class Provenance:
         return self.data_status == "incomplete"
 
 
-def trace(manifest: Manifest, study: Study, report: str, edition: Edition, as_of: date) -> Provenance:
+def trace(  # noqa: PLR0913, PLR0917 - what a report is made of
+    manifest: Manifest, study: Study, report: str, edition: Edition, as_of: date, form: Form = PLAIN
+) -> Provenance:
     """The provenance of a report about to be made from this snapshot and this study with the running code."""
     return Provenance(
         snapshot=manifest.digest,
@@ -90,6 +95,8 @@ def trace(manifest: Manifest, study: Study, report: str, edition: Edition, as_of
         compared_with=manifest.before,
         compared_with_on=manifest.before_on,
         holes=manifest.holes,
+        form=form,
+        valid_until="" if manifest.holes else study.protocol.valid_until(as_of, edition).isoformat(),
     )
 
 

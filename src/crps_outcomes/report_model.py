@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from crps_outcomes.language import ENGLISH, PLAIN, Form
 from crps_outcomes.traced import plain
 
 if TYPE_CHECKING:
@@ -175,6 +176,32 @@ class Flow:
     number: int = 0
 
 
+IconKind = Literal["had", "not", "unknown"]
+
+
+@dataclass(frozen=True)
+class Icon:
+    """One of the 100 people of an icon array, in points."""
+
+    x: float
+    y: float
+    kind: IconKind
+
+
+@dataclass(frozen=True)
+class IconArray:
+    """A share as 100 people. Without ``icons``, ``sentence`` says why there is none; ``legend``: kind, how many, words."""
+
+    title: str
+    sentence: str
+    alt: str = ""
+    icons: tuple[Icon, ...] = ()
+    legend: tuple[tuple[IconKind, int, str], ...] = ()
+    tone: Literal["benefit", "harm"] = "benefit"
+    width: float = 0
+    height: float = 0
+
+
 @dataclass(frozen=True)
 class Section:
     """One section: its finding as a heading, and named pieces for the template of the same stem."""
@@ -186,7 +213,9 @@ class Section:
     headline: tuple[Run, ...] = ()
     figures: Mapping[str, Figure | Flow] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
+    arrays: Mapping[str, IconArray] = field(default_factory=dict)
     text: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a page about one person: what -> its sources
 
 
 @dataclass(frozen=True)
@@ -205,7 +234,9 @@ class ReportModel:
     identity: str
     sections: tuple[Section, ...]
     draft: str = ""  # what every page of a draft says: that it is one, and what is missing
-    lang: str = "en"
+    pulled: str = ""  # how complete the data are, and what changed since the data before
+    form: Form = PLAIN  # language of the furniture, paper, attachments
+    text_lang: str = ENGLISH  # language of the sentences
     behind: Mapping[str, str] = field(default_factory=dict)  # id -> what is behind a marked number; none: nothing is marked
 
     @property

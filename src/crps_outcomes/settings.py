@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crps_outcomes import patient_list, sections
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.fhir import auth
+from crps_outcomes.language import catalogue_mistakes
 from crps_outcomes.study import load, locate
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ def study(params: CommonParams) -> Path:
     for name in params.reports:
         if name not in reports:
             raise DefinitionError(f'reports: no report "{name}"; there are {", ".join(sorted(reports))}')
+        if reports[name].about == "person":
+            raise DefinitionError(
+                f"reports: {name} is about single people, so it is never part of a run or of a release edition; "
+                f"crps-outcomes {name} makes it, in the internal edition"
+            )
     return root
 
 
@@ -73,6 +79,7 @@ def checked(root: Path) -> Study:
     """
     found = load(root)
     mistakes = [mistake for one in found.reports.values() for mistake in _section_mistakes(root, one)]
+    mistakes += catalogue_mistakes(root)
     if mistakes:
         raise DefinitionError("\n".join(mistakes))
     return found

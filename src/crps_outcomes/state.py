@@ -96,6 +96,13 @@ _WATERMARKS = Table(
     Column("resource_type", String(64), primary_key=True),
     Column("changed_from", String),
 )
+_WITHDRAWALS = Table(
+    "withdrawals",
+    _METADATA,
+    Column("run_id", String(80), primary_key=True),
+    Column("withdrawn_on", String),
+    Column("reason", String),
+)
 _RELEASE_KEYS = Table(
     "release_keys", _METADATA, Column("scope", String(64), primary_key=True), Column("key_check", String(64))
 )
@@ -241,6 +248,10 @@ class Records:
         """All runs, by id."""
         return tuple(RunRow(*row) for row in _all(self._engine, _RUNS, _RUNS.c.run_id))
 
+    def order(self) -> dict[str, int]:
+        """Each run's place in the order of publication; runs of a database that kept none are not in it."""
+        return {row[0]: row[1] for row in _all(self._engine, _RUN_ORDER, _RUN_ORDER.c.sequence)}
+
     def run_before(self, run: RunRow) -> RunRow | None:
         """The latest final run of the same report and edition that was made of something else.
 
@@ -337,6 +348,30 @@ def _packed(version: Mapping[bytes, bytes]) -> bytes:
 def _unpacked(packed: bytes) -> dict[bytes, bytes]:
     pairs = (packed[at : at + 2 * DIGEST_BYTES] for at in range(0, len(packed), 2 * DIGEST_BYTES))
     return {pair[:DIGEST_BYTES]: pair[DIGEST_BYTES:] for pair in pairs}
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """That a run is not to be used any more, since when and why."""
+
+    run_id: str
+    withdrawn_on: str
+    reason: str
+
+
+class Withdrawals:
+    """Which runs were withdrawn."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+
+    def add(self, withdrawal: Withdrawal) -> None:
+        """Remember that a run was withdrawn."""
+        _replace(self._engine, _WITHDRAWALS, [vars(withdrawal)])
+
+    def every(self) -> dict[str, Withdrawal]:
+        """Every withdrawal by its run."""
+        return {row[0]: Withdrawal(*row) for row in _all(self._engine, _WITHDRAWALS, _WITHDRAWALS.c.run_id)}
 
 
 def _put_night(connection: Connection, night: Night) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pandera.pandas as pa
 
+from crps_outcomes.texts import LONGEST, printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -28,6 +30,15 @@ def _table(name: str, key: list[str], *checks: pa.Check, **columns: pa.Column) -
 
 def _text(*choices: str) -> pa.Column:
     return pa.Column("str", pa.Check.isin(choices) if choices else None)
+
+
+def _words(longest: int = LONGEST) -> pa.Column:
+    """Text that the source wrote, or may have had a part in: it enters the table fit for print."""
+    return pa.Column("str", parsers=pa.Parser(lambda column: _fit(column, longest)))
+
+
+def _fit(column: pd.Series[str], longest: int) -> pd.Series[str]:
+    return column.map({text: printable(text, longest) for text in column.unique()}).astype("str")
 
 
 def _number(**checks: Any) -> pa.Column:
@@ -86,7 +97,7 @@ DOSES = _table(
     mg_per_kg=_number(),
     weight_kg=_number(),
     dose_basis=_text(),  # how dose_mg came about: mg, mg/kg x weight, mL x strength, hydrochloride / 1.1533, ...
-    flags=_text(),  # data-quality flags joined by "; "
+    flags=_words(400),  # data-quality flags joined by "; "
 )
 
 #: One source value: one Observation, component or questionnaire item. Key: source_ref and item.
@@ -116,7 +127,7 @@ EVENTS = _table(
     source_ref=_text(),
     subject_id=_text(),
     kind=_text(*EVENT_KINDS),
-    term=_text(),  # the site's own term, or the class of the codelist for treatments
+    term=_words(),  # the site's own term, or the class of the codelist for treatments
     onset_at=_instant(),
     onset_on=_day(),
     severity=_text("mild", "moderate", "severe", "not recorded"),
@@ -125,7 +136,7 @@ EVENTS = _table(
     category=_text(),  # the group of the codelist of harms its codes or words fall into, or ""
     grade=_count(nullable=True),  # a CTCAE grade the source states; never worked out from severity
     ended_on=_day(),
-    status=_text(),  # the source's own status of a treatment: "active", "stopped", ...
+    status=_words(),  # the source's own status of a treatment: "active", "stopped", ...
 )
 
 #: One recorded symptom, sign or criterion of CRPS. Key: source_ref and item.
@@ -182,7 +193,7 @@ INTERCURRENT = _table(
     ["subject_id", "source_ref", "kind"],
     subject_id=_text(),
     kind=_text(*INTERCURRENT_KINDS),
-    term=_text(),  # class of treatment, route, or ""
+    term=_words(),  # class of treatment, route, or ""
     happened_on=_day(),  # missing for a death without a date
     study_day=pa.Column("Int64", nullable=True),  # 0 = day of the first IM dose
     source_ref=_text(),
@@ -255,7 +266,7 @@ REJECTIONS = _table(
     resource_ref=_text(),
     resource_type=_text(),
     rule=_text(),
-    reason=_text(),
+    reason=_words(400),
     stage=_text("pull", "screen", "tabulate", "score"),
 )
 
@@ -272,7 +283,7 @@ LEDGER = _table(
     distinct=_count(),  # not seen before in this pull
     accepted=_count(),
     rejected=_count(),
-    hole=_text(),  # fault code and reason, or ""
+    hole=_words(400),  # fault code and reason, or ""
 )
 
 CHANGE_KINDS = ("new", "late", "changed", "entered-in-error", "deleted", "left")

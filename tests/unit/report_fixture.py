@@ -76,7 +76,7 @@ def provenance(edition: str = "internal") -> Provenance:
         snapshot="5" * 64, study="7" * 64, code="c" * 64, as_of=AS_OF, edition=edition, report="evidence",
         data_status="complete", source_kind="rest", selector="group: im-ketamine-crps",
         software={"python": "3.11", "weasyprint": "70.0"}, is_synthetic=True, compared_with="2" * 64,
-        compared_with_on="2026-06-11", plan=PlanRecord("a" * 64, "2026-06-11", "2026-05-04"),
+        compared_with_on="2026-06-11", plan=PlanRecord("a" * 64, "2026-06-11", "2026-05-04"), valid_until="2026-07-17",
     )  # fmt: skip
 
 

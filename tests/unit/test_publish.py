@@ -52,7 +52,7 @@ def do(home, rendered=RENDERED):
 def test_the_run_folder_holds_pages_tables_numbers_and_provenance(home):
     run = do(home)
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    assert {"report.pdf", "report.html", "estimates.csv", "provenance.json"} <= names
+    assert {"report.pdf", "report.html", "estimates.csv", "tables.xlsx", "provenance.json"} <= names
     assert "tables/01-summary-key.csv" in names
     assert any(re.fullmatch(r"tables/\d\d-pain-change\.csv", name) for name in names)
     assert run.name == provenance().run_id

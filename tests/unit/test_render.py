@@ -89,7 +89,7 @@ def test_the_pdf_uses_the_bundled_fonts_and_no_other(file):
 
 def test_every_page_says_that_the_data_are_synthetic_and_which_edition_it_is(file):
     pages = tool("pdftotext", "-layout", file, "-").rstrip("\f").split("\f")
-    assert 8 <= len(pages) <= 24
+    assert len(pages) >= 8
     for text in pages:
         assert "Synthetic data" in text
         assert "Internal edition: contains small cells" in text

@@ -9,6 +9,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import patient_fixture
+import plain_fixture
 import pytest
 import quality_fixture
 from cohort_tables import the_study
@@ -22,7 +24,7 @@ from crps_outcomes.sections.endpoints import _rank
 from crps_outcomes.sections.flow import checked
 from crps_outcomes.sections.pain import person_lines
 from crps_outcomes.stages.analyse import analyse
-from crps_outcomes.stages.compose import SECTIONS, compose
+from crps_outcomes.stages.compose import PERSON_SECTIONS, SECTIONS, compose
 from crps_outcomes.stages.disclose import disclose
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sections"
@@ -54,6 +56,8 @@ def lines(section: Section) -> list[str]:
         ]
         said += [" | ".join(_cell(cell) for cell in row) for row in table.rows] or [table.empty]
         said.append(table.note)
+    for array in section.arrays.values():
+        said += [array.title, array.alt or array.sentence]
     said += [line for part in section.text.values() for line in part]
     return [line for line in said if line]
 
@@ -90,22 +94,26 @@ def without_rows() -> Facts:
 
 def every_section() -> dict[str, Section]:
     """Each section once, from the report it stands in first."""
-    return {section.id: section for made in (quality_fixture.model(), model()) for section in made.sections}
+    reports = (patient_fixture.page(), plain_fixture.sheet(), quality_fixture.model(), model())
+    return {section.id: section for made in reports for section in made.sections}
 
 
-@pytest.mark.parametrize("name", SECTIONS)
+@pytest.mark.parametrize("name", [*SECTIONS, *PERSON_SECTIONS])
 def test_a_section_says_what_its_golden_file_says(name):
     section = every_section()[name]
     assert "\n".join(lines(section)) + "\n" == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def test_every_section_has_its_template_and_every_template_its_section():
-    assert {path.name.split(".")[0] for path in (the_study().root / "templates/sections").iterdir()} == set(SECTIONS)
+    assert {path.name.split(".")[0] for path in (the_study().root / "templates/sections").iterdir()} == {
+        *SECTIONS,
+        *PERSON_SECTIONS,
+    }
 
 
 def test_every_report_lists_sections_that_exist():
     for report in the_study().reports.values():
-        assert set(report.sections) <= set(SECTIONS)
+        assert set(report.sections) <= set(PERSON_SECTIONS if report.about == "person" else SECTIONS)
     odd = replace_report(sections=("summary", "astrology"))
     with pytest.raises(DefinitionError, match='no section "astrology"'):
         compose(releasable(), the_study(), odd, provenance())

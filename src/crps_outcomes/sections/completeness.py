@@ -9,7 +9,7 @@ import pandas as pd
 
 from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
-from crps_outcomes.numbers import count, day, percent, plural
+from crps_outcomes.numbers import count, percent, plural
 from crps_outcomes.rejections import RULES
 from crps_outcomes.report_model import Cell, Section, Table
 from crps_outcomes.series import BASELINE
@@ -174,7 +174,7 @@ def changes_in_words(facts: Facts) -> str:
     """One sentence on what changed at the source since the data before; nothing for the first data."""
     if not facts.provenance.compared_with_on:
         return ""
-    since = f"the data of {day(date.fromisoformat(facts.provenance.compared_with_on))}"
+    since = f"the data of {facts.day(date.fromisoformat(facts.provenance.compared_with_on))}"
     if facts.releasable.edition == "release":
         return f"Corrections and deletions since {since} are included."
     told = facts.releasable.changes.groupby("change", sort=False)["n"].sum()

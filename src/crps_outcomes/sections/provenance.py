@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from crps_outcomes.layout import noted, row, text_columns
-from crps_outcomes.numbers import count, day
+from crps_outcomes.numbers import count
 from crps_outcomes.report_model import Section, Table
 from crps_outcomes.sections.completeness import pull_in_words
 
@@ -68,7 +68,7 @@ def _items(facts: Facts) -> tuple[tuple[str, str], ...]:
     example = " (example protocol)" if facts.protocol.is_example else ""
     return (
         ("Run", origin.run_id),
-        ("Data as of", day(origin.as_of)),
+        ("Data as of", facts.day(origin.as_of)),
         ("Snapshot (SHA-256)", origin.snapshot),
         *([("Compared with snapshot", origin.compared_with)] if origin.compared_with else []),
         ("Study (SHA-256)", origin.study),

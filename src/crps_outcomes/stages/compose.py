@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from datetime import date
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +12,14 @@ import pandas as pd
 
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.facts import Facts
-from crps_outcomes.numbers import day, keep_together
+from crps_outcomes.language import ENGLISH, strings
+from crps_outcomes.numbers import keep_together
 from crps_outcomes.reconciliation import reconcile
 from crps_outcomes.report_model import Cell, Figure, Flow, ReportModel, Section, Table
 from crps_outcomes.sections.actions import actions
 from crps_outcomes.sections.charts import charts
 from crps_outcomes.sections.checklist import checklist
-from crps_outcomes.sections.completeness import completeness, draft_in_words
+from crps_outcomes.sections.completeness import completeness, draft_in_words, pull_in_words
 from crps_outcomes.sections.context import context
 from crps_outcomes.sections.course import course
 from crps_outcomes.sections.dosing import dosing
@@ -30,6 +33,13 @@ from crps_outcomes.sections.missing import missing
 from crps_outcomes.sections.natural_course import natural_course
 from crps_outcomes.sections.pain import pain
 from crps_outcomes.sections.participants import participants
+from crps_outcomes.sections.patient import patient
+from crps_outcomes.sections.patient_next import patient_next
+from crps_outcomes.sections.patient_safety import patient_safety
+from crps_outcomes.sections.patient_scores import patient_scores
+from crps_outcomes.sections.plain import plain
+from crps_outcomes.sections.plain_numbers import plain_numbers
+from crps_outcomes.sections.plain_questions import plain_questions
 from crps_outcomes.sections.precision import precision
 from crps_outcomes.sections.process import process
 from crps_outcomes.sections.provenance import provenance as provenance_section
@@ -44,8 +54,10 @@ from crps_outcomes.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
-    from crps_outcomes.definitions import ReportDefinition
+    from crps_outcomes.definitions import Protocol, ReportDefinition
     from crps_outcomes.disclosure import Releasable
+    from crps_outcomes.language import Strings
+    from crps_outcomes.person import Person
     from crps_outcomes.provenance import Provenance
     from crps_outcomes.study import Study
 
@@ -75,9 +87,18 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "safety_watch": safety_watch,
     "actions": actions,
     "provenance": provenance_section,
+    "plain": plain,
+    "plain_numbers": plain_numbers,
+    "plain_questions": plain_questions,
 }
 
-EDITIONS = {"internal": "Internal edition: contains small cells", "release": "Release edition"}
+#: Sections of a page about one person.
+PERSON_SECTIONS: Mapping[str, Callable[[Person], Section]] = {
+    "patient": patient,
+    "patient_scores": patient_scores,
+    "patient_safety": patient_safety,
+    "patient_next": patient_next,
+}
 
 
 def compose(
@@ -93,18 +114,21 @@ def compose(
     With ``is_traced`` every printed number is marked with the id it comes from, for `render` to make a link of it.
 
     Raises:
-        DefinitionError: the report lists a section that does not exist.
+        DefinitionError: the report lists a section that does not exist, or is about single people.
         PipelineError: two places would print different numbers for the same thing; it names both.
     """
+    if report.about == "person":
+        raise DefinitionError(f"report {report.id}: a page about one person is made by crps-outcomes {report.id}")
     facts = Facts(releasable, with_ids(study) if is_traced else study, report, provenance, is_traced)
     sections = with_links(numbered(_sections(facts)))
     reconcile(sections, facts)
+    title, kind, subject = _names(facts)
     return ReportModel(
         report=report.id,
-        title=report.title,
-        subject=f"{report.kind} for {report.audience[:1].lower()}{report.audience[1:]}",
-        kind=report.kind,
-        running=f"{report.title} · {report.kind}",
+        title=title,
+        subject=subject,
+        kind=kind,
+        running=f"{title} · {kind}",
         status=_status(facts),
         draft=draft_in_words(facts) if facts.provenance.is_draft else "",
         meta=_meta(facts),
@@ -112,8 +136,68 @@ def compose(
         created=provenance.as_of.isoformat(),
         identity=provenance.identity,
         sections=sections,
+        pulled=pull_in_words(facts),
+        form=provenance.form,
+        text_lang=facts.lang if facts.lang in report.languages else ENGLISH,
         behind=_behind(facts) if is_traced and not facts.is_release else {},
     )
+
+
+def compose_person(person: Person, report: ReportDefinition) -> ReportModel:
+    """The page about one person, by the code that stands for them. It is of the internal edition, always.
+
+    Raises:
+        DefinitionError: the report lists a section that does not exist, or another edition is asked for.
+    """
+    refuse_release(report, person.provenance.edition)
+    protocol, provenance = person.study.protocol, person.provenance
+    words = strings(person.study.root, provenance.form.lang)
+    unknown = [name for name in report.sections if name not in PERSON_SECTIONS]
+    if unknown:
+        known = ", ".join(PERSON_SECTIONS)
+        raise DefinitionError(f'reports/{report.id}.toml: sections: no section "{unknown[0]}"; there are {known}')
+    return ReportModel(
+        report=report.id,
+        title=f"{report.title}: {person.code}",
+        subject=f"{report.kind} for {report.audience[:1].lower()}{report.audience[1:]}",
+        kind=report.kind,
+        running=f"{report.kind} · {person.code}",
+        status=_marks(protocol, provenance, words),
+        draft=f"DRAFT - INCOMPLETE: missing {', '.join(provenance.holes)}" if provenance.is_draft else "",
+        meta=(
+            (words["label.site"], protocol.site),
+            (words["label.as_of"], person.day(provenance.as_of)),
+            ("First dose", person.day(person.first_dose_on)),
+            ("Sessions", counted(len(person.sessions))),
+        ),
+        author=protocol.site,
+        created=provenance.as_of.isoformat(),
+        identity=hashlib.sha256(f"{provenance.identity} {person.code}".encode()).hexdigest(),
+        sections=numbered(PERSON_SECTIONS[name](person) for name in report.sections),
+        form=provenance.form,
+    )
+
+
+def refuse_release(report: ReportDefinition, edition: str) -> None:
+    """A page about one person is never part of a release edition.
+
+    Raises:
+        DefinitionError: it was asked for one.
+    """
+    if report.about == "person" and edition != "internal":
+        raise DefinitionError(
+            f"report {report.id}: nothing about a single person leaves the clinic (disclosure rule: no per-person marks in a "
+            "release edition); the edition should be internal"
+        )
+
+
+def _names(facts: Facts) -> tuple[str, str, str]:
+    """Title, kind and subject: those of the catalogue where it has some for this report, else those of its definition."""
+    report, words = facts.report, facts.words
+    subject = f"{report.kind} for {report.audience[:1].lower()}{report.audience[1:]}"
+    own = {"title": report.title, "kind": report.kind, "subject": subject}
+    title, kind, subject = (words.get(f"{report.id}.{name}", text) for name, text in own.items())
+    return title, kind, subject
 
 
 def with_ids(study: Study) -> Study:
@@ -192,24 +276,30 @@ def _is_drawn(item: Figure | Flow) -> bool:
 
 def _status(facts: Facts) -> tuple[str, ...]:
     """What stands at the foot of every page."""
+    return _marks(facts.protocol, facts.provenance, facts.words)
+
+
+def _marks(protocol: Protocol, provenance: Provenance, words: Strings) -> tuple[str, ...]:
     marks = {
-        EDITIONS[facts.releasable.edition]: True,
-        "Synthetic data": facts.protocol.is_synthetic,
-        "Example protocol": facts.protocol.is_example,
-        "Completeness unverified": facts.provenance.data_status == "unverified",
+        provenance.edition: True,
+        "synthetic": protocol.is_synthetic,
+        "example": protocol.is_example,
+        "unverified": provenance.data_status == "unverified",
     }
-    return tuple(mark for mark, holds in marks.items() if holds)
+    return tuple(words[f"status.{mark}"] for mark, holds in marks.items() if holds)
 
 
 def _meta(facts: Facts) -> tuple[tuple[str, str], ...]:
-    data = "synthetic" if facts.protocol.is_synthetic else "real"
-    return (
-        ("Site", facts.protocol.site),
-        ("Data as of", day(facts.provenance.as_of)),
-        ("People treated", counted(facts.n_at("treated"))),
-        ("Data", f"{data}, {facts.provenance.data_status}"),
-        (
-            "Protocol",
-            f"{facts.protocol.id}, version {facts.protocol.version}{' (example)' if facts.protocol.is_example else ''}",
-        ),
-    )
+    words, protocol = facts.words, facts.protocol
+    kind = words[f"data.{'synthetic' if protocol.is_synthetic else 'real'}"]
+    name = "data.example_protocol" if protocol.is_example else "data.protocol"
+    until = facts.provenance.valid_until
+    found = {
+        "site": protocol.site,
+        "as_of": facts.day(facts.provenance.as_of),
+        "valid_until": facts.day(date.fromisoformat(until)) if until else "",
+        "treated": counted(facts.n_at("treated")),
+        "data": f"{kind}, {words[f'data.{facts.provenance.data_status}']}",
+        "protocol": words.say(name, id=protocol.id, version=protocol.version),
+    }
+    return tuple((words[f"label.{label}"], value) for label, value in found.items() if value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import tempfile
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pandas as pd
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.home import private_folder, sync_folder, write_private
 from crps_outcomes.traced import plain
+from crps_outcomes.workbook import workbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,12 +28,21 @@ if TYPE_CHECKING:
     from crps_outcomes.report_model import ReportModel, Table
     from crps_outcomes.stages.render import Rendered
 
-#: What spreadsheet programs read as the start of a formula, with the full-width forms.
-FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
+#: What spreadsheet programs read as the start of a formula, with the full-width forms, after blanks of any kind.
+FORMULA = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 
 
-def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance, home: Home) -> Path:
-    """The run folder: report.pdf and .html, tables/*.csv, estimates.csv, checklist.csv where there is one, two JSON files.
+def publish(  # noqa: PLR0913 - the parts of a run, where it goes, and whether it counts
+    rendered: Rendered,
+    model: ReportModel,
+    releasable: Releasable,
+    provenance: Provenance,
+    home: Home,
+    *,
+    is_withdrawn: bool = False,
+) -> Path:
+    """The run folder: report.pdf and .html, tables/*.csv, estimates.csv, tables.xlsx with both, checklist.csv where there
+    is one, three JSON files.
 
     The same provenance has the same folder. One that holds the same bytes already is kept; the pointer to the current
     run of this report and edition is set either way.
@@ -40,16 +51,9 @@ def publish(rendered: Rendered, model: ReportModel, releasable: Releasable, prov
         PipelineError: a folder of that name holds other bytes, so the same inputs did not give the same report.
     """
     final = home.runs / provenance.run_id
-    files = contents(rendered, model, releasable, provenance)
-    if final.exists():
-        if _read(final) != files:
-            raise PipelineError(
-                f"runs/{final.name}: exists with other bytes; the same inputs should give the same report"
-            )
-    else:
-        _appear(files, final)
-    if not provenance.is_draft:  # a draft is nobody's current report
-        _point(home.runs, model.report, provenance.edition, final.name)
+    appear(contents(rendered, model, releasable, provenance), final)
+    if not provenance.is_draft and not is_withdrawn:  # neither is anybody's current report
+        point_to(home.runs, model.report, provenance.edition, final.name)
     return final
 
 
@@ -57,15 +61,18 @@ def contents(
     rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance
 ) -> dict[str, bytes]:
     """Every file of the run by its name inside the folder. Names come from our own counters and section names."""
+    rules = {"edition": releasable.edition, "threshold": releasable.threshold, "rules": releasable.rules}
+    about = {"title": model.title, "kind": model.kind, "pulled": model.pulled, "draft": model.draft}
     files = {
         "report.pdf": rendered.pdf,
         "report.html": rendered.html.encode(),
-        "estimates.csv": csv_of_frame(releasable.estimates).encode(),
-        "provenance.json": _json(provenance.record),
-        "disclosure.json": _json({
-            "edition": releasable.edition, "threshold": releasable.threshold, "rules": releasable.rules,
-        }),
+        **{name: text.encode() for name, text in attached(releasable, provenance).items()},
+        "disclosure.json": _json(rules).encode(),
+        "about.json": _json(about).encode(),
+        "tables.xlsx": workbook(model, releasable.estimates),
     }
+    if rendered.archive:
+        files["report-archive.pdf"] = rendered.archive
     for section in model.sections:
         if section.id == "checklist" and section.tables:
             files["checklist.csv"] = csv_of_checklist([*section.tables.values()]).encode()
@@ -75,8 +82,16 @@ def contents(
     return files
 
 
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+def attached(releasable: Releasable, provenance: Provenance) -> dict[str, str]:
+    """The data of a run as texts by file name: what an archive copy of the PDF carries too."""
+    return {
+        "estimates.csv": csv_of_frame(releasable.estimates),
+        "provenance.json": _json(provenance.record),
+    }
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def current(runs: Path, report: str, edition: str) -> Path | None:
@@ -113,7 +128,7 @@ def _csv(lines: Iterable[Sequence[Any]]) -> str:
 
 def _harmless(value: Any) -> Any:
     """Text that a spreadsheet would run gets an apostrophe in front; numbers stay numbers."""
-    if isinstance(value, str) and value.lstrip(" \u00a0\u3000").startswith(FORMULA_STARTS):
+    if isinstance(value, str) and FORMULA.match(value):
         return f"'{value}"
     return value
 
@@ -121,7 +136,18 @@ def _harmless(value: Any) -> Any:
 # --- one rename -----------------------------------------------------------------------------------------------------
 
 
-def _appear(files: Mapping[str, bytes], final: Path) -> None:
+def appear(files: Mapping[str, bytes], final: Path) -> None:
+    """Write a run folder, all of it or nothing; one that holds the same bytes already is kept.
+
+    Raises:
+        PipelineError: a folder of that name holds other bytes.
+    """
+    if final.exists():
+        if _read(final) != files:
+            raise PipelineError(
+                f"runs/{final.name}: exists with other bytes; the same inputs should give the same report"
+            )
+        return
     scratch = Path(tempfile.mkdtemp(prefix=".publishing-", dir=final.parent))
     try:
         for name, data in files.items():
@@ -136,8 +162,13 @@ def _appear(files: Mapping[str, bytes], final: Path) -> None:
     sync_folder(final.parent)
 
 
-def _point(runs: Path, report: str, edition: str, run_id: str) -> None:
+def point_to(runs: Path, report: str, edition: str, run_id: str | None) -> None:
+    """Make a run the current one of its report and edition, or none."""
     pointer = runs / _pointer_name(report, edition)
+    if run_id is None:
+        pointer.unlink(missing_ok=True)
+        sync_folder(runs)
+        return
     fresh = runs / f".{pointer.name}.new"
     fresh.unlink(missing_ok=True)
     write_private(fresh, f"{run_id}\n".encode())
