@@ -77,11 +77,13 @@ def test_a_run_is_the_flow_of_the_nightly_deployment(flow):
 
 def test_every_option_reaches_the_flow(flow, home, tmp_path):
     call("run", "--source", "data", "--report", "evidence", "--as-of", "2026-01-31", "--edition", "release",
-         "--out", tmp_path / "elsewhere", "--study", ROOT, "--method", "export", "--whole")
+         "--out", tmp_path / "elsewhere", "--study", ROOT, "--method", "export", "--whole",
+         "--lang", "de", "--paper", "Letter", "--archive")
     params = flow.asked[0][2]
     assert params.model_dump(mode="json") == {
         "source": str(Path("data").resolve()), "reports": ["evidence"], "as_of": "2026-01-31", "edition": "release",
         "home": str(tmp_path / "elsewhere"), "study": str(ROOT), "method": "export", "whole": True, "draft": False,
+        "lang": "de", "paper": "Letter", "archive": True,
     }
 
 
@@ -232,7 +234,7 @@ def test_a_misspelt_parameter_is_named_and_the_right_ones_are_listed():
 def test_parameters_hold_no_field_for_a_patient_or_a_credential():
     names = {*CommonParams.model_fields, *NightlyParams.model_fields, *ReportParams.model_fields}
     assert names == {"reports", "edition", "as_of", "study", "home", "source", "snapshot", "method", "whole",
-                     "draft"}
+                     "draft", "lang", "paper", "archive"}
 
 
 def test_the_boundary_keeps_the_class_and_drops_what_lies_behind(tmp_path):
