@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 PRINT_FLAG = 4
+EXTERNAL = "a stream kept in another file"
 ACTIVE = ("/JavaScript", "/JS", "/Launch", "/EmbeddedFile", "/EmbeddedFiles", "/Filespec", "/FileAttachment", "/AA",
           "/OpenAction", "/GoToR", "/SubmitForm", "/RichMedia", "/URI", "/EF", "/AF", "/GoToE", "/ImportData", "/Rendition",
-          "/Movie", "/Sound", "/3D", "/AcroForm", "/XFA")  # fmt: skip
+          "/Movie", "/Sound", "/3D", "/AcroForm", "/XFA",
+          EXTERNAL)  # fmt: skip
 EMBEDDED = ("/EmbeddedFile", "/EmbeddedFiles", "/Filespec", "/EF", "/AF")  # in an archive copy these are expected, and checked one by one
 #: An archive copy says that it is PDF/UA-1 as well; PDF/A wants a namespace it does not know explained in the same place.
 ACCESSIBLE_TOO = b"""<rdf:Description rdf:about="" xmlns:pdfuaid="http://www.aiim.org/pdfua/ns/id/"><pdfuaid:part>1</pdfuaid:part></rdf:Description>
@@ -101,7 +103,7 @@ def _active_names(item: Any) -> Iterator[str]:
     if isinstance(item, pikepdf.Stream):
         item = item.stream_dict
         if "/F" in item:
-            yield "a stream kept in another file"
+            yield EXTERNAL
     if isinstance(item, Dictionary):
         yield from (key for key in item.keys() if key in ACTIVE)  # noqa: SIM118 - a pikepdf dictionary iterates oddly
         children: list[Any] = [item[key] for key in item.keys()]  # noqa: SIM118

@@ -42,5 +42,7 @@ def made(name: str, edition: str, n: int = 64, form: Form = PLAIN, site: str = "
     study, fixture = the_study(), FIXTURES.get(name, report_fixture)
     if site:
         study = replace(study, protocol=study.protocol.model_copy(update={"site": site}))
+    if name == "patient":
+        return patient_fixture.page(own=replace(patient_fixture.origin(), form=form), study=study)
     origin = replace(fixture.provenance(edition), report=name, form=form)
     return compose(fixture.releasable(n, edition), study, study.reports[name], origin)

@@ -34,6 +34,8 @@ LONG_NAME = (
 )
 PAGES = {"evidence": range(8, 41)}  # how many a report may have; of one not listed here, up to 20
 
+WITHOUT_CONTENTS = {"plain", "patient"}  # of two pages
+
 
 def longer(model):
     """The report with a headline longer by a third."""
@@ -112,7 +114,8 @@ def test_sections_stand_in_their_order_and_the_contents_of_page_one_give_their_p
     if model(name).report in {"patient", "plain"}:  # two pages at most: page 1 has no contents
         return
     told = " ".join(word.text for word in pages(file(name))[0].words)
-    for section, place in zip(sections, places, strict=True):
+    listed = () if model(name).report in WITHOUT_CONTENTS else zip(sections, places, strict=True)
+    for section, place in listed:
         assert re.search(rf"{re.escape(section.short)}[ .]+{place}\b", told), section.short
 
 

@@ -8,9 +8,12 @@ import subprocess
 import textwrap
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 
 import pandas as pd
 import pytest
+import quality_fixture
+import report_fixture
 from cohort_tables import the_study
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,13 +34,14 @@ TEMPLATES = the_study().root / "templates"
 ALT = re.compile(r"<title>([^<]*)</title>")
 
 
-def model_of(n, edition, source=releasable):
-    study = the_study()
-    return compose(source(n, edition), study, study.reports["evidence"], provenance(edition), is_traced=True)
+def model_of(n, edition, known=None, fixture=report_fixture):
+    study, origin = the_study(), fixture.provenance(edition)
+    return compose(known or fixture.releasable(n, edition), study, study.reports[origin.report], origin, is_traced=True)
 
 
-def page_of(n, edition, source=releasable):
-    return page_html(model_of(n, edition, source), TEMPLATES)
+@cache
+def page_of(n, edition, fixture=report_fixture):
+    return page_html(model_of(n, edition, fixture=fixture), TEMPLATES)
 
 
 def behind(known, edition):
@@ -217,6 +221,14 @@ def test_marks_change_no_word_of_the_report(n, edition):
     assert [plain(alt) for alt in ALT.findall(traced_page)] == ALT.findall(page)
 
 
+def test_marks_change_no_word_of_the_quality_report_either():
+    page = page_html(quality_fixture.model(64, "internal"), TEMPLATES)
+    traced_page = page_of(64, "internal", quality_fixture)
+    wrong, _ = judged(traced_page, quality_fixture.releasable(64, "internal"), "internal")
+    assert [one.within for one in printed(plain(traced_page))] == [one.within for one in printed(page)]
+    assert not wrong
+
+
 @pytest.mark.skipif(not shutil.which("pdftotext"), reason="pdftotext of poppler-utils is not installed")
 def test_the_pdf_prints_the_numbers_of_the_page_and_no_other_but_page_numbers(tmp_path):
     made = model_of(64, "internal")
@@ -249,7 +261,7 @@ def test_every_number_of_estimates_links_to_its_row_in_the_internal_page():
     made = model_of(64, "internal")
     page = linked(page_html(made, TEMPLATES), made.behind)
     targets, rows = set(re.findall(r'class="from" href="#(\w+)"', page)), set(re.findall(r'<tr id="(E\w+)"', page))
-    known = {short_id(one) for one in releasable(64, "internal").estimates["estimate_id"]}
+    known = {short_id(one) for one in behind(releasable(64, "internal"), "internal")}
     assert len(targets) > 300
     assert targets <= rows  # a number worked out from two rows leads to the first of them
     assert rows <= known
@@ -279,7 +291,7 @@ def test_marks_in_attributes_heads_and_drawings_leave_no_trace():
 def test_text_of_the_data_cannot_pose_as_a_mark():
     known = releasable(64, "internal")
     forged = known.estimates.assign(group=known.estimates["group"].replace("Nausea", mark("Nausea", "forged")))
-    page = page_html(model_of(64, "internal", lambda *_: replace(known, estimates=forged)), TEMPLATES)
+    page = page_html(model_of(64, "internal", replace(known, estimates=forged)), TEMPLATES)
     assert "Nausea" in plain(page)
     assert not any("forged" in one.refs for one in printed(page))
 

@@ -67,9 +67,9 @@ def contents(
         "report.pdf": rendered.pdf,
         "report.html": rendered.html.encode(),
         **{name: text.encode() for name, text in attached(releasable, provenance).items()},
+        "tables.xlsx": workbook(model, releasable.estimates),
         "disclosure.json": _json(rules).encode(),
         "about.json": _json(about).encode(),
-        "tables.xlsx": workbook(model, releasable.estimates),
     }
     if rendered.archive:
         files["report-archive.pdf"] = rendered.archive

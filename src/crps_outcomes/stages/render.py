@@ -19,7 +19,7 @@ import tempfile
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -171,7 +171,7 @@ def in_fonts(page: str, templates: Path) -> str:
     return "".join(letter if letter.isascii() or ord(letter) in known else "?" for letter in page)
 
 
-@lru_cache(maxsize=4)
+@cache
 def _letters(templates: Path) -> frozenset[int]:
     """What every font that the style names can print; a mark apart from its letter leaves a hole in the text of a PDF."""
     css = (templates / "report.css").read_text(encoding="utf-8")
