@@ -11,8 +11,9 @@ from scipy import stats
 
 from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import ANALYSED
+from crps_outcomes.analysis.estimand import changes
 from crps_outcomes.analysis.rows import LEAST_FOR_INTERVAL, Key, absent_row, row, share_row, small_n
-from crps_outcomes.estimators import Interval
+from crps_outcomes.estimators import Interval, as_floats
 from crps_outcomes.sequential import boundaries
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Seen:
-    """The analysed people at the primary visit: both scores of those who have them, and how many are due."""
+    """The analysed people at the primary visit: both scores of those whose change counts by the plan, and how many are due."""
 
     start: Values
     after: Values
@@ -74,9 +75,8 @@ def precision(cohort: Cohort) -> list[Row]:
 def _seen(cohort: Cohort) -> Seen:
     plan = cohort.protocol.outcomes
     visited = cohort.at(plan.primary, plan.primary_visit, ANALYSED)
-    start, after = (visited.columns[name][visited.is_observed] for name in ("baseline", "value"))
-    both = ~np.isnan(start) & ~np.isnan(after)
-    return Seen(start[both], after[both], visited.n_due)
+    counted = visited.people(visited.is_observed).loc[changes(cohort, plan.primary, plan.primary_visit).index]
+    return Seen(as_floats(counted["baseline"]), as_floats(counted["value"]), visited.n_due)
 
 
 def _key(cohort: Cohort, statistic: str, group: str = "") -> Key:

@@ -16,7 +16,7 @@ from crps_outcomes.marks import NOT_AVAILABLE
 from crps_outcomes.numbers import fixed
 from crps_outcomes.plain_words import decimal, when, whole
 from crps_outcomes.report_model import IconArray, Section, Table
-from crps_outcomes.sections.responders import MISSING, OBSERVED, responder
+from crps_outcomes.sections.responders import MISSING, OBSERVED, as_planned, responder
 from crps_outcomes.series import BASELINE
 from crps_outcomes.wording import sentences
 
@@ -82,7 +82,10 @@ def _finding(facts: Facts, harm: Estimate) -> str:
 
 
 def _shown_goal(facts: Facts) -> Estimate:
-    """Everyone whose score is due where that may be shown, else people with a score."""
+    """As the plan counts them where that may be shown, else everyone whose score is due, else people with a score."""
+    planned = as_planned(facts, GOAL)
+    if _known(planned):
+        return planned
     everyone = _goal(facts, MISSING)
     return everyone if _known(everyone) else _goal(facts, OBSERVED)
 
@@ -127,7 +130,14 @@ def _pain(facts: Facts) -> IconArray:
     found, unknown = _shown_goal(facts), _unknown(facts)
     no = "pain_not" if unknown is not None or found.population == OBSERVED else "not_or_unknown"
     only = "" if found.population == MISSING else _picture(facts, "only")
+    if _known(as_planned(facts, GOAL)) and _has_events(facts):
+        only = _picture(facts, "planned")
     return _array(facts, found, "pain", no, unknown=unknown or 0, only=only)
+
+
+def _has_events(facts: Facts) -> bool:
+    """Whether the plan names events after which a score is no response."""
+    return any(rule.response == "composite" for rule in facts.protocol.plan.intercurrent)
 
 
 def _both(facts: Facts) -> IconArray:
