@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROUNDS = 10
 RIDGE = 1e-5  # as mice has it: what keeps predictors that say the same apart
 PEOPLE_PER_PREDICTOR = 5
+FLAT = "all values are equal: no interval"
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ def pooled_change(imputed: Imputed, delta: float = 0.0) -> Interval:
             n, found.estimate, found.lower, found.upper, f"{method}: no score is missing", reason=found.reason
         )
     change = _shifted(imputed, delta)
-    if is_constant(change.ravel()):
-        return Interval(n, float(change.mean()), None, None, method, reason="all values are equal: no interval")
+    if _is_flat(imputed):
+        return Interval(n, float(change.mean()), None, None, method, reason=FLAT)
     pooled = _pooled(change)
     return Interval(n, pooled.estimate, *pooled.limits(), method)
 
@@ -146,8 +147,8 @@ def tipping_point(imputed: Imputed, most: float) -> Interval:
     n, method = len(imputed.is_missing), "tipping point of the imputed change"
     if not imputed.is_missing.any():
         return Interval(n, None, None, None, method, reason="no score is missing")
-    if is_constant(_shifted(imputed, 0.0).ravel()):
-        return Interval(n, None, None, None, method, reason="all values are equal: no interval to move")
+    if _is_flat(imputed):
+        return Interval(n, None, None, None, method, reason=FLAT)
 
     def distance(delta: float) -> float:
         """Of no change from the limit of the interval on its side, 0 or below where the interval includes it."""
@@ -167,6 +168,11 @@ def tipping_point(imputed: Imputed, most: float) -> Interval:
 def _method(imputations: int, delta: float) -> str:
     worse = f", missing scores {delta:g} worse" if delta else ""
     return f"{imputations} imputations, Rubin's rules, Barnard-Rubin degrees of freedom{worse}"
+
+
+def _is_flat(imputed: Imputed) -> bool:
+    """Whether the changes of the people seen have no spread; that the imputed ones differ a little adds no knowledge."""
+    return is_constant(imputed.change[0, ~imputed.is_missing])
 
 
 def _shifted(imputed: Imputed, delta: float) -> Values:

@@ -33,6 +33,8 @@ def spent(share: float) -> float:
 def boundaries(shares: Sequence[float]) -> tuple[float, ...]:
     """The critical value of each look, in standard errors, in the place of 1.96.
 
+    A look so early that it may spend next to nothing gets the farthest value there is, 8: nothing can cross it.
+
     Args:
         shares: of all people at each look, rising, the last one 1.
     """
@@ -42,7 +44,8 @@ def boundaries(shares: Sequence[float]) -> tuple[float, ...]:
         def excess(bound: float, look: int = look, target: float = target) -> float:
             return sum(crossings((*found, bound), shares[: look + 1])) - target
 
-        found.append(float(brentq(excess, 0.5, _FARTHEST, xtol=1e-7)))
+        is_beyond = excess(_FARTHEST) > 0
+        found.append(_FARTHEST if is_beyond else float(brentq(excess, 0.5, _FARTHEST, xtol=1e-7)))
     return tuple(found)
 
 

@@ -14,7 +14,7 @@ from crps_outcomes.analysis.cohort import Cohort
 from crps_outcomes.analysis.endpoints import endpoints
 from crps_outcomes.analysis.estimand import before_score, changes, durability_events, happened, response
 from crps_outcomes.estimators import mean_t, p_of_no_change
-from crps_outcomes.plan import Intercurrent, KeySecondary, Subgroups
+from crps_outcomes.plan import Intercurrent, KeySecondary, Look, Subgroups
 from crps_outcomes.tables import ESTIMATES, FULL_ESTIMATES, INTERCURRENT, build
 
 if TYPE_CHECKING:
@@ -237,6 +237,35 @@ def test_without_an_interval_the_order_stops():
     rows = rows_of(made).loc["reading"]
     assert rows.loc["primary", "reason"] == "no interval"
     assert rows["k"].sum() == 0
+
+
+@pytest.mark.parametrize("rule", ["hierarchical", "holm"])
+def test_before_the_first_look_nothing_is_read_and_at_a_look_the_primary_is_read_by_its_interval(rule):
+    secondary = (KeySecondary(measure="pain_nrs", visit="week_12"),)
+    people = falls(4, week_4=-3, week_12=-3)
+    n = len(people)
+
+    def at(*sizes: int) -> pd.DataFrame:
+        looks = tuple(Look(people=size) for size in sizes)
+        plan = {"key_secondary": secondary, "multiplicity": rule, "looks": looks}
+        return rows_of(watched(people, plan=plan)).loc["reading"].loc[["primary", "1"]]
+
+    early = at(n + 1, 2 * n)
+    assert early["reason"].tolist() == ["not at a look yet: descriptive", "descriptive: the order had stopped"]
+    assert early["k"].sum() == 0
+    reached = at(n - 1, 2 * n)
+    assert reached["k"].tolist() == [1, 1]
+    assert reached.loc["primary", ["n", "n_missing"]].tolist() == [n - 1, 0]
+    assert reached.loc["primary", "method"].endswith("by the latest look reached")
+
+
+def test_an_interval_that_leaves_no_change_out_for_everybody_may_include_it_at_the_look():
+    people = [with_pain(n, 5, None, None, 5 + (3 if n % 3 == 0 else -2)) for n in range(60)]  # -0.33 (-0.95 to 0.28)
+    people += [with_pain(n, 8, None, None, 4) for n in range(60, 100)]
+    one = watched(people, plan={"looks": (Look(people=60), Look(people=200))})
+    usual = rows_of(one).loc[("planned", "primary")]
+    assert usual["upper"] < 0
+    assert rows_of(one).loc[("reading", "primary"), "reason"] == "the interval includes 0"
 
 
 # --- groups -------------------------------------------------------------------------------------------------------

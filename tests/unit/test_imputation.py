@@ -126,6 +126,15 @@ def test_a_tipping_point_needs_a_finding_something_missing_and_a_scale_long_enou
     assert pooled_change(level).reason == "all values are equal: no interval"
 
 
+def test_people_seen_who_all_change_alike_give_no_interval_however_the_imputed_ones_differ():
+    change = np.full((5, 19), -2.0)
+    change[:, 0] += np.linspace(-1e-4, 1e-4, 5)
+    flat = Imputed(change, np.arange(19) == 0, 1.0)
+    for found in (pooled_change(flat), pooled_change(flat, 2.0), tipping_point(flat, 10.0)):
+        assert (found.lower, found.upper, found.reason) == (None, None, "all values are equal: no interval")
+    assert tipping_point(flat, 10.0).estimate is None
+
+
 def test_with_nothing_missing_the_imputed_change_is_the_observed_one():
     scores = (
         COHORTS["fifty"][:, [0, 1, 0]]

@@ -19,6 +19,7 @@ from crps_outcomes.stages.analyse import analyse
 from crps_outcomes.stages.disclose import disclose
 from crps_outcomes.tables import INTERCURRENT, build
 
+PGIC = the_study().protocol.outcomes.global_change
 VISITS = [visit.id for visit in the_study().protocol.visits]
 
 
@@ -120,6 +121,34 @@ def test_scores_after_an_event_that_the_plan_calls_hypothetical_are_imputed_as_w
     assert not facts_of(people).every("missing", "imputed_change", group="set aside")
 
 
+def test_what_is_set_aside_is_imputed_from_nothing_that_came_after_the_event():
+    def found(answer: float, dose: float) -> float:
+        people = [
+            with_pain(
+                i, 8, 5, 5, 4 + i % 3, 4, 4, 4, doses_mg=(40.0 + i % 5,) * 3, others={PGIC: {"week_4": 1 + i % 3}}
+            )
+            for i in range(40)
+        ]
+        people += [
+            with_pain(i, 8, *[0] * 6, doses_mg=(41.0, dose, dose), others={PGIC: {"week_4": answer}}) for i in (40, 41)
+        ]
+        facts = facts_of(people, intercurrent=build(INTERCURRENT, [other_route(i, 5) for i in (40, 41)]))
+        return tuple(
+            facts.one("missing", "imputed_change", visit="week_4", group=group).estimate for group in ("0", "set aside")
+        )
+
+    quiet, loud = found(1, 41.0), found(7, 300.0)
+    assert quiet[1] == loud[1]
+
+
+def other_route(person: int, day: int) -> dict[str, object]:
+    """Ketamine by another route, which the plan calls hypothetical, on a day after the first dose."""
+    return {
+        "kind": "other ketamine route", "term": "iv", "study_day": day, "subject_id": f"p{person:04d}",
+        "happened_on": pd.Timestamp(DAY_0.date()) + pd.Timedelta(days=day), "source_ref": f"x/{person}",
+    }  # fmt: skip
+
+
 # --- disposition ----------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +186,18 @@ def test_stops_deaths_and_last_scores_are_counted_by_person_with_the_week():
     assert ["Ketamine stopped: No benefit", "3 of 12 (25%)", "4 (3 to 5)"] in rows
     assert ["Last score at week 4, later ones due", "10 of 12 (83%)", "[z]"] in rows
     assert "Scores after a death are imputed as if the person lived." in section.text["notes"]
+
+
+def test_a_stop_without_a_day_is_counted_as_safety_counts_it_and_has_no_week():
+    stops = [
+        event(number, f"p{number:04d}", "No benefit", kind="discontinuation", source_ref=f"MedicationRequest/{number}",
+              onset_at=None, onset_on=day)
+        for number, day in enumerate([pd.Timestamp(DAY_0.date()) + pd.Timedelta(weeks=4)] * 3 + [None])
+    ]  # fmt: skip
+    found = facts_of([with_pain(i, 8, 5, 5, 5) for i in range(12)], tables={"events": stops})
+    week = found.one("missing", "stopped_week", group="any")
+    assert found.one("missing", "stopped", group="any").k == found.one("safety", "stopped", group="any").k == 4
+    assert (week.n, week.n_missing, week.estimate) == (3, 1, 4)
 
 
 def test_every_person_is_in_one_pattern_and_has_one_last_score():

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from cohort_tables import AS_OF, PAIN, cohort, the_study, with_pain
 from report_fixture import provenance
@@ -17,6 +18,7 @@ from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import Cohort
 from crps_outcomes.analysis.endpoints import endpoints
 from crps_outcomes.analysis.flow import flow
+from crps_outcomes.analysis.looks import looked
 from crps_outcomes.analysis.natural_course import natural_course
 from crps_outcomes.analysis.precision import (
     Fitted,
@@ -162,10 +164,40 @@ def test_a_look_widens_the_interval_by_what_it_may_spend():
     assert found["look", "60"]["reason"] == "a boundary; not reached"
     usual, widened = found["change", "t"], found["change_at_look", "30"]
     ratio = (widened["upper"] - widened["lower"]) / (usual["upper"] - usual["lower"])
-    assert ratio == pytest.approx(2.963 / 1.960, rel=0.08)  # t instead of normal values on both sides
+    assert widened["n"] == 30
+    assert ratio == pytest.approx(2.963 / 1.960 * (40 / 30) ** 0.5, rel=0.2)  # t, and another spread of the first 30
     words = "\n".join(lines(section_of(people_like(1, 40, 0.0), looks=looks)))
     assert re.search(r"30 \| 2\.963 \| Reached \| −", words)
     assert "60 | 1.969 | Not reached | [z]" in words
+
+
+def test_a_look_is_of_the_first_people_by_day_of_their_score_and_stays_when_others_follow():
+    sizes = (Look(people=15), Look(people=30))
+    people = people_like(1, 30, 0.0)
+    scores = dict(zip((one.id for one in people), (one.known[PAIN] for one in people), strict=True))
+    first = sorted(scores, reverse=True)[:15]  # the scores come in the reverse of the order of the names
+
+    def at(n: int):
+        tables = cohort(people[30 - n :])
+        back = pd.to_timedelta(-tables.outcomes["subject_id"].str[1:].astype(int), unit="D")
+        tables = replace(tables, outcomes=tables.outcomes.assign(taken_on=pd.Timestamp(2025, 3, 1) + back))
+        found = precision(Cohort(tables, planned(looks=sizes), AS_OF))
+        return {one["group"]: one for one in found if one["statistic"] == "change_at_look"}
+
+    assert list(at(14)) == []
+    assert list(at(30)) == ["15", "30"]
+    assert at(15)["15"] == at(22)["15"] == at(30)["15"]
+    by_hand = np.mean([scores[who]["week_4"] - scores[who]["baseline"] for who in first])
+    assert at(22)["15"]["estimate"] == pytest.approx(by_hand)
+
+
+def test_all_looks_together_err_five_times_in_a_hundred():
+    chance, rounds, wrong = np.random.default_rng(8), 1500, 0
+    bounds = dict(zip((30, 60, 90), boundaries((1 / 3, 2 / 3, 1.0)), strict=True))
+    for _ in range(rounds):
+        found = looked(chance.normal(size=90), bounds)
+        wrong += any(not one.change.lower <= 0 <= one.change.upper for one in found)
+    assert wrong / rounds == pytest.approx(0.05, abs=0.017)  # three standard errors
 
 
 def test_no_look_declared_is_said():

@@ -42,3 +42,9 @@ def test_chance_crosses_the_boundaries_five_times_in_a_hundred():
     steps = np.random.default_rng(1).normal(size=(40_000, 3)) * np.sqrt(np.diff(shares, prepend=0))
     z = steps.cumsum(axis=1) / np.sqrt(shares)
     assert (np.abs(z) > bounds).any(axis=1).mean() == pytest.approx(0.05, abs=0.0035)
+
+
+def test_a_look_too_early_to_spend_anything_gets_a_bound_that_nothing_can_cross():
+    early, last = boundaries((10 / 150, 1.0))
+    assert early == 8.0
+    assert last == pytest.approx(1.959964, abs=1e-4)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import ANALYSED, TREATED
 from crps_outcomes.analysis.estimand import ANYTHING_ELSE, before_score, changes, happened, response
+from crps_outcomes.analysis.looks import looks
 from crps_outcomes.analysis.responders import MISSING_IS_NON_RESPONDER
 from crps_outcomes.analysis.rows import SHARES, Key, mean_row, row, share_row
 from crps_outcomes.analysis.subgroups import subgroups
@@ -32,6 +33,7 @@ LEVEL = 0.05
 DIFFERS = "the interval excludes 0"
 INCLUDES = "the interval includes 0"
 NO_INTERVAL = "no interval"
+NOT_YET = "not at a look yet: descriptive"
 STOPPED = "descriptive: the order had stopped"
 DESCRIBES = "descriptive: a share is not set against 0"
 ADJUSTED_BELOW, ADJUSTED_NOT_BELOW = f"adjusted p below {LEVEL:g}", f"adjusted p not below {LEVEL:g}"
@@ -39,18 +41,24 @@ ADJUSTED_BELOW, ADJUSTED_NOT_BELOW = f"adjusted p below {LEVEL:g}", f"adjusted p
 
 @dataclass(frozen=True)
 class Planned:
-    """One endpoint of the plan, worked out; ``changes`` is None for a share, which is not set against 0."""
+    """One endpoint of the plan, worked out; ``changes`` is None for a share, which is not set against 0.
+
+    ``look``: where looks are declared, what the primary endpoint is read by in the place of its row.
+    """
 
     row: Row
     changes: Values | None
+    look: Interval | None = None
 
     @property
     def reading(self) -> str:
-        """How its own interval reads."""
+        """How its interval reads: its own one, or that of the latest look."""
         if self.changes is None:
             return DESCRIBES
-        lower, upper = self.row["lower"], self.row["upper"]
-        if lower is None:
+        if self.look is not None and self.look.reason == NOT_YET:
+            return NOT_YET
+        lower, upper = (self.look.lower, self.look.upper) if self.look else (self.row["lower"], self.row["upper"])
+        if lower is None or upper is None:
             return NO_INTERVAL
         return INCLUDES if lower <= 0 <= upper else DIFFERS
 
@@ -88,7 +96,17 @@ def _planned(cohort: Cohort, group: str, one: KeySecondary) -> Planned:
     values = as_values(changes(cohort, measure.id, one.visit))
     key = Key(SECTION, "planned", ANALYSED, measure.id, one.visit, group)
     n_due = cohort.at(measure.id, one.visit, ANALYSED).n_due
-    return Planned(mean_row(key, values, unit=measure.unit_label, n_missing=n_due - len(values)), values)
+    made = mean_row(key, values, unit=measure.unit_label, n_missing=n_due - len(values))
+    return Planned(made, values, _latest_look(cohort, len(values)) if group == PRIMARY else None)
+
+
+def _latest_look(cohort: Cohort, n: int) -> Interval | None:
+    """The change at the latest look reached by ``n`` people, the reason where there is none yet; None without looks."""
+    declared = looks(cohort)
+    reached = [one.change for one in declared if one.change is not None]
+    if reached:
+        return reached[-1]
+    return Interval(n, None, None, None, "", reason=NOT_YET) if declared else None
 
 
 def _composite(cohort: Cohort) -> Iterator[Row]:
@@ -114,10 +132,13 @@ def _readings(cohort: Cohort, planned: Sequence[Planned]) -> Iterator[Row]:
     rule = cohort.protocol.plan.multiplicity
     for one, (reading, p) in zip(planned, RULES[rule](planned), strict=True):
         parts = {name: one.row[name] for name in ("population", "measure", "visit", "group")}
-        found = Interval(one.row["n"], p, None, None, METHODS[rule], reason=reading)
+        n, n_missing, method = one.row["n"], one.row["n_missing"], METHODS[rule]
+        if one.look is not None and reading != NOT_YET:  # nobody is missing from a look: it is of people with a change
+            n, n_missing, method = one.look.n, 0, f"{method}; by the latest look reached"
+        found = Interval(n, p, None, None, method, reason=reading)
         unit = "" if p is None else "p-value"
         is_read = int(reading in (DIFFERS, ADJUSTED_BELOW))
-        yield row(Key(SECTION, "reading", **parts), found, unit=unit, k=is_read, n_missing=one.row["n_missing"])
+        yield row(Key(SECTION, "reading", **parts), found, unit=unit, k=is_read, n_missing=n_missing)
 
 
 def hierarchical(planned: Sequence[Planned]) -> list[Reading]:

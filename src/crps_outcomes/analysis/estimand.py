@@ -94,11 +94,11 @@ def response(cohort: Cohort, measure: Measure, visit: str, percent: int) -> pd.S
 def before_score(cohort: Cohort, measure: str, visit: str) -> pd.DataFrame:
     """The rows of `happened` before each person's score; without a score, before the end of the visit's window."""
     every = happened(cohort)
-    ends = _score_days(cohort, measure, visit).reindex(every["subject_id"])
+    ends = score_days(cohort, measure, visit).reindex(every["subject_id"])
     return every[every["happened_on"].to_numpy() < ends.to_numpy()]
 
 
-def _score_days(cohort: Cohort, measure: str, visit: str) -> pd.Series:
+def score_days(cohort: Cohort, measure: str, visit: str) -> pd.Series:
     """The day of the score, else the last one of the visit's window, by subject_id of the treated."""
     outcomes = cohort.tables.outcomes
     own = outcomes[(outcomes["measure"] == measure) & (outcomes["visit"] == visit)]

@@ -12,7 +12,7 @@ import pandas as pd
 from crps_outcomes import imputation
 from crps_outcomes.analysis.cohort import TREATED
 from crps_outcomes.analysis.course import STARTED, Course, course_of
-from crps_outcomes.analysis.estimand import before_score, happened
+from crps_outcomes.analysis.estimand import before_score, happened, score_days
 from crps_outcomes.analysis.responders import with_baseline
 from crps_outcomes.analysis.rows import (
     LEAST_FOR_INTERVAL,
@@ -23,10 +23,11 @@ from crps_outcomes.analysis.rows import (
     row,
     share_row,
 )
+from crps_outcomes.analysis.safety import since_first_dose
 from crps_outcomes.estimators import Interval, as_floats, as_values, is_responder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from crps_outcomes.analysis.cohort import Cohort
     from crps_outcomes.analysis.rows import Row
@@ -58,15 +59,14 @@ def missing(cohort: Cohort) -> list[Row]:
 
 def _stopped(cohort: Cohort) -> Iterator[Row]:
     """People in whom ketamine was broken off or its order stopped, by stated reason, with the week; people who died."""
-    first_days = cohort.populations[TREATED][["subject_id", "first_dose_on"]]
-    events = cohort.of(cohort.tables.events, TREATED)
-    stops = events[events["kind"] == "discontinuation"].merge(first_days, on="subject_id", validate="many_to_one")
+    stops = since_first_dose(cohort, "discontinuation")
     stops = stops.assign(week=(stops["onset_on"] - stops["first_dose_on"]).dt.days / 7)
-    stops = stops[stops["week"] >= 0]
     for group, own in ((ANY, stops), *((str(term), part) for term, part in stops.groupby("term", sort=True))):
-        weeks = as_values(own.groupby("subject_id", sort=True)["week"].min())
-        yield share_row(Key("missing", "stopped", TREATED, group=group), len(weeks), cohort.n(TREATED), n_missing=0)
-        yield median_row(Key("missing", "stopped_week", TREATED, group=group), weeks, unit="weeks", n_missing=0)
+        first = own.groupby("subject_id", sort=True)["week"].min()
+        weeks = as_values(first)
+        yield share_row(Key("missing", "stopped", TREATED, group=group), len(first), cohort.n(TREATED), n_missing=0)
+        key = Key("missing", "stopped_week", TREATED, group=group)
+        yield median_row(key, weeks, unit="weeks", n_missing=len(first) - len(weeks))
     after = cohort.of(cohort.tables.intercurrent, TREATED)
     n_died = after.loc[after["kind"] == "death", "subject_id"].nunique()
     yield share_row(Key("missing", DIED, TREATED), n_died, cohort.n(TREATED), n_missing=0)
@@ -115,8 +115,8 @@ def main_visits(cohort: Cohort) -> tuple[str, ...]:
 def _sensitivity(cohort: Cohort, lines: Course) -> Iterator[Row]:
     """The imputed change as it is and with missing scores made worse, and where the finding would vanish."""
     measure, plan = cohort.study.measures[cohort.protocol.outcomes.primary], cohort.protocol.plan.missing_data
-    filled, aside = _filled(cohort, lines), _set_aside(cohort, lines)
-    also = {} if aside is None else _filled(cohort, aside)
+    filled, aside = _filled(cohort, lines, _beside(cohort)), _set_aside(cohort, lines)
+    also = {} if aside is None else _filled(cohort, aside, _beside_set_aside(cohort))
     for visit in main_visits(cohort):
         key, n_missing = Key("missing", "imputed_change", STARTED, measure.id, visit), lines.n_missing(visit)
         tip = Key("missing", "tipping_point", STARTED, measure.id, visit)
@@ -136,15 +136,54 @@ def _sensitivity(cohort: Cohort, lines: Course) -> Iterator[Row]:
 
 def _set_aside(cohort: Cohort, lines: Course) -> Course | None:
     """The course without scores after an event that the plan calls hypothetical; None where there is no such score."""
-    names = {rule.name for rule in cohort.protocol.plan.intercurrent if rule.change == "hypothetical"}
-    if not happened(cohort)["rule"].isin(names).any():
+    if not happened(cohort)["rule"].isin(_hypothetical(cohort)).any():
         return None
     scores = lines.scores.copy()
     for at, visit in enumerate(lines.visits[1:], 1):
-        before = before_score(cohort, cohort.protocol.outcomes.primary, visit)
-        whom = before.loc[before["rule"].isin(names), "subject_id"]
+        whom = _set_aside_at(cohort, cohort.protocol.outcomes.primary, visit)
         scores[np.isin(lines.subject_id, whom.to_numpy("object")), at] = np.nan
     return replace(lines, scores=scores) if np.isnan(scores).sum() > np.isnan(lines.scores).sum() else None
+
+
+def _hypothetical(cohort: Cohort) -> frozenset[str]:
+    """The names of the rules that set the scores after an event aside."""
+    return frozenset(rule.name for rule in cohort.protocol.plan.intercurrent if rule.change == "hypothetical")
+
+
+def _set_aside_at(cohort: Cohort, measure: str, visit: str) -> pd.Series:
+    """The people to whom such an event happened before their score."""
+    before = before_score(cohort, measure, visit)
+    return before.loc[before["rule"].isin(_hypothetical(cohort)), "subject_id"]
+
+
+def _beside(cohort: Cohort) -> dict[str, pd.Series]:
+    """What else predicts a score, by subject_id: the global change at the primary visit and the mean dose."""
+    plan = cohort.protocol.outcomes
+    answers = cohort.at(plan.global_change, plan.primary_visit, TREATED)
+    given = pd.Series(answers.columns["value"], index=answers.subject_id).where(answers.is_observed)
+    return {PGIC: given, DOSE: _mean_dose(cohort.sessions)}
+
+
+def _beside_set_aside(cohort: Cohort) -> dict[str, pd.Series]:
+    """The same without what came after an event that sets scores aside; the dose up to the primary visit, for everybody."""
+    plan, own = cohort.protocol.outcomes, _beside(cohort)
+    whom = _set_aside_at(cohort, plan.global_change, plan.primary_visit)
+    every = happened(cohort)
+    first = every[every["rule"].isin(_hypothetical(cohort))].groupby("subject_id")["happened_on"].min()
+    sessions = cohort.sessions
+    ends = (score_days(cohort, plan.primary, plan.primary_visit), first)
+    is_before = [
+        (sessions["began_on"] < sessions["subject_id"].map(end)) | sessions["subject_id"].map(end).isna()
+        for end in ends
+    ]
+    return {
+        PGIC: own[PGIC].mask(own[PGIC].index.isin(whom)),
+        DOSE: _mean_dose(sessions[is_before[0] & is_before[1]]),
+    }
+
+
+def _mean_dose(sessions: pd.DataFrame) -> pd.Series:
+    return sessions.groupby("subject_id", sort=True)["mg_per_kg"].mean().astype("Float64")
 
 
 @dataclass(frozen=True)
@@ -155,12 +194,12 @@ class _Sheet:
     table: Values
 
 
-def _filled(cohort: Cohort, lines: Course) -> dict[str, imputation.Imputed]:
+def _filled(cohort: Cohort, lines: Course, beside: Mapping[str, pd.Series]) -> dict[str, imputation.Imputed]:
     """The main visits with missing scores imputed, for those visits where enough people have one."""
     enough = [v for v in main_visits(cohort) if lines.is_seen[:, lines.visits.index(v)].sum() >= LEAST_FOR_INTERVAL]
     if not enough:
         return {}
-    plan, sheet = cohort.protocol.plan, _sheet(cohort, lines)
+    plan, sheet = cohort.protocol.plan, _sheet(lines, beside)
     order = {at: _predictors(cohort, sheet.names, name) for at, name in enumerate(sheet.names)}
     filled = imputation.impute(sheet.table, order, plan.missing_data.imputations, plan.seed)
     worse = -1.0 if cohort.study.measures[cohort.protocol.outcomes.primary].direction == "higher" else 1.0
@@ -173,17 +212,10 @@ def _filled(cohort: Cohort, lines: Course) -> dict[str, imputation.Imputed]:
     return found
 
 
-def _sheet(cohort: Cohort, lines: Course) -> _Sheet:
-    """Scores at all visits, the global change at the primary visit and the mean dose; columns with few values are left out."""
-    plan = cohort.protocol.outcomes
-    answers = cohort.at(plan.global_change, plan.primary_visit, TREATED)
-    doses = cohort.sessions.groupby("subject_id", sort=True)["mg_per_kg"].mean()
-    more = {
-        PGIC: pd.Series(answers.columns["value"], index=answers.subject_id).where(answers.is_observed),
-        DOSE: doses.astype("Float64"),
-    }
+def _sheet(lines: Course, beside: Mapping[str, pd.Series]) -> _Sheet:
+    """Scores at all visits and what stands beside them, by name; columns with few values are left out."""
     columns = dict(zip(lines.visits, lines.scores.T, strict=True))
-    columns |= {name: as_floats(own.reindex(lines.subject_id)) for name, own in more.items()}
+    columns |= {name: as_floats(own.reindex(lines.subject_id)) for name, own in beside.items()}
     known = {name: own for name, own in columns.items() if (~np.isnan(own)).sum() >= LEAST_TO_PREDICT_FROM}
     return _Sheet(tuple(known), np.column_stack([*known.values()]))
 

@@ -12,9 +12,9 @@ from scipy import stats
 from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import ANALYSED
 from crps_outcomes.analysis.estimand import changes
-from crps_outcomes.analysis.rows import LEAST_FOR_INTERVAL, Key, absent_row, row, share_row, small_n
-from crps_outcomes.estimators import Interval, as_floats
-from crps_outcomes.sequential import boundaries
+from crps_outcomes.analysis.looks import looks
+from crps_outcomes.analysis.rows import LEAST_FOR_INTERVAL, Key, absent_row, row, share_row
+from crps_outcomes.estimators import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -217,13 +217,13 @@ def _first_below(curve: Values, aim: float) -> float | None:
 
 def _other_methods(cohort: Cohort, seen: Seen) -> Iterator[Row]:
     chance = np.random.default_rng([cohort.protocol.plan.seed, _STREAM + 1])
-    changes = seen.changes
-    if len(changes) < LEAST_FOR_INTERVAL:
+    values = seen.changes
+    if len(values) < LEAST_FOR_INTERVAL:
         return
-    found = {T: estimators.mean_t(changes), HODGES_LEHMANN: estimators.hodges_lehmann(changes)}
-    if len(changes) < SIGN_FLIP_BELOW:
-        found[SIGN_FLIP] = estimators.sign_flip(changes, chance)
-    found[BOOTSTRAP] = estimators.bootstrap_mean(changes, chance)
+    found = {T: estimators.mean_t(values), HODGES_LEHMANN: estimators.hodges_lehmann(values)}
+    if len(values) < SIGN_FLIP_BELOW:
+        found[SIGN_FLIP] = estimators.sign_flip(values, chance)
+    found[BOOTSTRAP] = estimators.bootstrap_mean(values, chance)
     for name, interval in found.items():
         yield _row(cohort, seen, _key(cohort, "change", name), interval)
 
@@ -232,18 +232,14 @@ def _other_methods(cohort: Cohort, seen: Seen) -> Iterator[Row]:
 
 
 def _looks(cohort: Cohort, seen: Seen) -> Iterator[Row]:
-    """The critical value of every look, and the change with the interval of the latest look that was reached."""
-    people = [look.people for look in cohort.protocol.plan.looks]
-    if not people:
-        return
-    n, bounds = len(seen.start), boundaries([one / people[-1] for one in people])
-    for size, bound in zip(people, bounds, strict=True):
-        words = "reached" if n >= size else "not reached"
-        value = Interval(n, bound, None, None, "Lan-DeMets, O'Brien-Fleming type", reason=f"a boundary; {words}")
-        yield _row(cohort, seen, _key(cohort, "look", str(size)), value, "standard errors")
-    reached = [(size, bound) for size, bound in zip(people, bounds, strict=True) if n >= size]
-    if reached:
-        size, bound = reached[-1]
-        widened = estimators.mean_t(seen.changes, float(2 * stats.norm.sf(bound)))
-        method = f"mean, t interval widened for the look at {size} people"
-        yield _row(cohort, seen, _key(cohort, "change_at_look", str(size)), replace(small_n(widened), method=method))
+    """The critical value of every look, and the change with the interval of each look that was reached."""
+    plan = cohort.protocol.outcomes
+    n = len(changes(cohort, plan.primary, plan.primary_visit))
+    unit = cohort.study.measures[plan.primary].unit_label
+    for one in looks(cohort):
+        words = "not reached" if one.change is None else "reached"
+        bound = Interval(n, one.bound, None, None, "Lan-DeMets, O'Brien-Fleming type", reason=f"a boundary; {words}")
+        key = _key(cohort, "look", str(one.people))
+        yield row(key, bound, unit="standard errors", n_missing=seen.n_due - n)
+        if one.change is not None:
+            yield row(_key(cohort, "change_at_look", str(one.people)), one.change, unit=unit)

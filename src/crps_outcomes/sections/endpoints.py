@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from crps_outcomes.analysis.endpoints import DESCRIBES, NOT_YET
 from crps_outcomes.facts import shown
 from crps_outcomes.figure_kit import drawing
 from crps_outcomes.figures import Group, forest
 from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
-from crps_outcomes.numbers import fixed, plural
+from crps_outcomes.numbers import fixed, people, plural
 from crps_outcomes.plan import Intercurrent
 from crps_outcomes.report_model import Figure, Section, Table
 from crps_outcomes.sections.responders import MISSING, responder
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from crps_outcomes.plan import KeySecondary
 
 PRIMARY, ANYTHING_ELSE = "primary", "anything else"
-DESCRIBES = "descriptive: a share is not set against 0"
 INTERNAL_ONLY = (
     "Shown in the internal edition only: these counts of people are not part of what a release is checked for."
 )
@@ -64,7 +64,9 @@ def _finding(facts: Facts) -> str:
         return f"The primary endpoint is not shown: {why_hidden(found)}"
     value = mean_in_words(found, max(measure.decimals, 1), signed=True, unit=unit_words(measure))
     change = value.replace(" (", f" at {at(facts.primary_visit)} (", 1)
-    return f"Primary endpoint: {measure.short.lower()} changed by {change}{_and_secondaries(facts)}"
+    is_open = facts.one("endpoints", "reading", group=PRIMARY).reason == NOT_YET
+    rest = "; no look is reached yet, so nothing is read from it" if is_open else _and_secondaries(facts)
+    return f"Primary endpoint: {measure.short.lower()} changed by {change}{rest}"
 
 
 def _and_secondaries(facts: Facts) -> str:
@@ -122,7 +124,7 @@ def _row(facts: Facts, name: str, place: tuple[str, Measure], policy: Estimate) 
         _in_cell(found, measure),
         counted(found.n, found.mark),
         _in_cell(policy, measure),
-        capital(_read(reading)),
+        capital(_read(reading, is_by_look=group == PRIMARY and bool(facts.protocol.plan.looks))),
     )
 
 
@@ -130,8 +132,10 @@ def _in_cell(found: Estimate, measure: Measure) -> str:
     return mean_in_cell(found, max(measure.decimals, 1), signed=True) if found.k is None else share_line(found)
 
 
-def _read(reading: Estimate) -> str:
-    """The reading in words, with the adjusted p-value where the rule makes one."""
+def _read(reading: Estimate, *, is_by_look: bool) -> str:
+    """The reading in words, with the look it was made at, or the adjusted p-value where the rule makes one."""
+    if is_by_look and reading.n is not None and reading.reason != NOT_YET:
+        return f"at the look at {people(reading.n)}: {reading.reason}"
     if reading.estimate is None:
         return reading.reason
     p = "below 0.001" if reading.estimate < 0.001 else fixed(reading.estimate, 3)
@@ -182,7 +186,10 @@ def _attributes(facts: Facts) -> tuple[tuple[str, str], ...]:
             "Missing score",
             "Means: people with a score. Shares: counted as not improved. Imputed in sensitivity analyses only",
         ),
-        ("Several endpoints", READING[facts.protocol.plan.multiplicity]),
+        (
+            "Several endpoints",
+            READING[facts.protocol.plan.multiplicity] + (AT_LOOKS if facts.protocol.plan.looks else ""),
+        ),
         ("Intervals, tests", _how_many(facts)),
     )
 
@@ -201,6 +208,10 @@ READING = {
     "holm": "The primary endpoint is read by its interval. If that excludes 0 (no change), the key secondary endpoints are read "
     "together by p-values of t tests adjusted by Holm, so that the chance of any false one among them is at most 5%",
 }
+AT_LOOKS = (
+    ". Looks are declared: the interval of the primary endpoint is then that of the latest look reached, not the one printed "
+    "for everybody; before the first look nothing is read, and everything is descriptive"
+)
 MEANINGS = (
     "Treatment policy: every score counts. Hypothetical: a score after the event does not count. Composite: the event makes "
     "the person one without response."

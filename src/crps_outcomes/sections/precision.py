@@ -227,9 +227,10 @@ def _looks(facts: Facts) -> Table:
     found = [_one(facts, "look", str(look.people)) for look in facts.protocol.plan.looks]
     table = Table(
         title="Looks declared in advance.",
-        encoding="Critical value in standard errors, instead of 1.96; all looks together err 5 times in 100.",
+        encoding="Critical value in standard errors, instead of 1.96. Each look is of the first people by the day of their "
+        "score and stays as it is when others follow; all looks together err 5 times in 100.",
         columns=(
-            *text_columns(("People with a change", 50)),
+            *text_columns(("First people with a change", 50)),
             *number_columns(("Critical value", 34), ("State", 30), ("Change, interval at this look", 60)),
         ),
         rows=tuple(_look(facts, one) for one in found if one.estimate is not None),
@@ -254,6 +255,6 @@ def _looks_in_words(facts: Facts) -> tuple[str, ...]:
         )
     return (
         f"The plan declares {plural(len(looks), 'look')}, the last at {people(looks[-1].people)}. Only at a look may the "
-        "result end or change the study; alpha spending of the O'Brien–Fleming type (Lan and DeMets). Reports in between "
-        "are not looks.",
+        "result end or change the study; alpha spending of the O'Brien–Fleming type (Lan and DeMets). A look is of the "
+        "first people by the day of their score, whenever the report is made; reports in between are not looks.",
     )
