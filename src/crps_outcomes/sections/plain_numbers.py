@@ -101,6 +101,7 @@ def _beside(facts: Facts) -> tuple[str, ...]:
         _word(facts, "mean", start=means[0], then=means[1], visit=visit, top=top) if len(means) == 2 else "",
         _word(facts, "missing", missing=unknown, visit=visit) if unknown else "",
         _word(facts, "left_out"),
+        _word(facts, "still_open"),
     ]
     return tuple(sentence for sentence in said if sentence)
 
