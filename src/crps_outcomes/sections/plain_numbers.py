@@ -104,6 +104,7 @@ def _beside(facts: Facts) -> tuple[str, ...]:
         _word(facts, "mean", start=means[0], then=means[1], visit=visit, top=top) if len(means) == 2 else "",
         _word(facts, "missing", missing=unknown, visit=visit) if unknown else "",
         _word(facts, "left_out"),
+        _word(facts, "still_open"),
     ]
     return tuple(sentence for sentence in said if sentence)
 
@@ -183,7 +184,7 @@ def _array(  # noqa: PLR0913 - what makes a picture
     sizes: dict[IconKind, int] = {"had": had, "not": PEOPLE - had - unknown, "unknown": unknown}
     words: dict[IconKind, str] = {"had": f"{name}_had", "not": no, "unknown": "unknown"}
     legend = tuple((kind, sizes[kind], _picture(facts, words[kind])) for kind in sizes if sizes[kind])
-    sentence = sentences(_share(facts, found), only)
+    sentence = sentences(_share(facts, found, "none_on_record" if tone == "harm" else "none"), only)
     counts = "; ".join(f"{size} {said}" for _, size, said in legend)
     alt = _picture(facts, "alt", title=title, words=f"{sentence} {counts}.")
     return IconArray(title, sentence, alt, hundred(sizes), legend, tone, WIDTH, HEIGHT)
@@ -198,9 +199,9 @@ def _picture(facts: Facts, key: str, **values: object) -> str:
     return facts.words.say(f"plain.picture.{key}", **values)
 
 
-def _share(facts: Facts, found: Estimate) -> str:
+def _share(facts: Facts, found: Estimate, none: str) -> str:
     """The share with its uncertainty in words: "About 58 of 100. It could be between 46 and 70 of 100."."""
-    key = "none" if not found.k else "all" if found.k == found.n else "about"
+    key = none if not found.k else "all" if found.k == found.n else "about"
     low, high = fixed(found.lower or 0, 0), fixed(found.upper or 0, 0)
     return _picture(facts, key, n=_of_hundred(found), low=low, high=high, people=whole(facts, found.n or 0))
 
