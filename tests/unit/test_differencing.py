@@ -24,6 +24,7 @@ from crps_outcomes.home import Home
 from crps_outcomes.stages.analyse import analyse
 from crps_outcomes.stages.disclose import History, disclose
 from crps_outcomes.state import Releases
+from extractor import KEY_AND_MARK
 
 SEAL = Seal(b"k" * 32)
 THRESHOLD = 11
@@ -214,6 +215,22 @@ def test_the_same_people_twice_give_the_same_release():
     assert second.estimates.equals(first.estimates)
     assert second.counts.equals(first.counts)
     assert second.rules == first.rules
+
+
+def saying(rows):
+    """All that hidden rows say beside their key and their mark."""
+    hidden = rows[rows["suppressed"] != ""].drop(columns=[*KEY_AND_MARK])
+    assert len(hidden)
+    return {str(value) for value in hidden.to_numpy().ravel()} - {"<NA>", "nan", ""}
+
+
+def test_a_hidden_row_has_its_key_and_its_mark_and_nothing_that_tells_its_numbers():
+    few = [with_pain(number, 8, 5, 5, 5.0 if number < 5 else None, 5, 5, 5) for number in range(30)]
+    edition = night(few, History(Register(), SEAL))
+    assert saying(edition.estimates) == set()
+    told = {name: row | {"method": "median (range)", "n": 5} for name, row in edition.register.rows.items()}
+    carried = night([*few, with_pain(30, 8)], History(replace(edition.register, rows=told), SEAL))
+    assert saying(carried.estimates) == set()
 
 
 def test_a_mean_of_few_people_is_not_shown_beside_their_responses():

@@ -40,6 +40,8 @@ FOLLOWING = frozenset({"participants/smd"})
 
 _NUMBERS = ["n", "n_missing", "k", "estimate", "lower", "upper", "sd"]
 _DECIMALS = {"%": 0, "mg/kg": 2, "mg/kg per session": 2, "": 2}
+#: Texts that depend on the numbers of their row: which method was used, or that there was nothing to use one on, tells n.
+_TOLD = ["unit", "method", "reason"]
 _REASON = ["rule", "reason", "stage"]
 
 
@@ -193,7 +195,12 @@ def _carried_estimates(everything: pd.DataFrame, today: pd.DataFrame, before: Ma
     if not held:
         return today
     kept = cast("list[dict[str, Any]]", today[~today["estimate_id"].isin(held)].to_dict("records"))
-    return build(ESTIMATES, [*kept, *(before[one] for one in held)])
+    return build(ESTIMATES, [*kept, *(_bare(before[one]) for one in held)])
+
+
+def _bare(row: Published) -> Published:
+    """A row as it was published; of a hidden one its key and its mark, whatever an earlier version published beside them."""
+    return row | dict.fromkeys(_NUMBERS) | dict.fromkeys(_TOLD, "") if row["suppressed"] else row
 
 
 def _carried_rejections(everything: pd.DataFrame, today: pd.DataFrame, before: Mapping[str, Published]) -> pd.DataFrame:
@@ -278,7 +285,7 @@ def _hidden_estimates(estimates: pd.DataFrame, hidden: Mapping[str, str], thresh
     frame = frame[frame["suppressed"] != LEFT_OUT].reset_index(drop=True)
     is_hidden = frame["suppressed"] != ""
     frame[_NUMBERS] = frame[_NUMBERS].mask(is_hidden)
-    frame["reason"] = frame["reason"].mask(is_hidden, "")
+    frame[_TOLD] = frame[_TOLD].mask(is_hidden, "")
     return finish(ESTIMATES, _rounded(_without_few_moments(_without_small_quantiles(frame, threshold))))
 
 
