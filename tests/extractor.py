@@ -163,7 +163,7 @@ def page_rows(data: bytes) -> list[Row]:
     """The rows of all tables of the page."""
     found = []
     for table in _tree(data).iter("table"):
-        title = re.sub(r"^Table \d+\. ", "", " ".join("".join(table.find("caption").find("b").itertext()).split()))
+        title = re.sub(r"^Table \d+\. ", "", " ".join("".join(table.find("caption").find(".//b").itertext()).split()))
         for row in table.find("tbody").iter("tr"):
             cells = tuple(" ".join(_seen(cell).split()) for cell in row)
             drawings = [one for one in row.iter() if _is_drawing(one)]

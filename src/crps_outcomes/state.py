@@ -325,9 +325,9 @@ class Releases:
     def keep(self, register: Register, key_check: str) -> None:
         """Remember a release in place of what was known before, all of it or nothing."""
         members = [
-            {"quantity": name, "version": hashlib.sha256(packed).hexdigest(), "members": packed}
+            {"quantity": name, "version": _in_order(place, packed), "members": packed}
             for name, own in register.versions.items()
-            for packed in map(_packed, own)
+            for place, packed in enumerate(map(_packed, own))
         ]
         rows = [{"row": name, "content": json.dumps(content)} for name, content in register.rows.items()]
         told: tuple[tuple[Table, list[dict[str, Any]]], ...] = ((_RELEASE_KEYS, [{"key_check": key_check}]), (_RELEASED_MEMBERS, members), (_RELEASED_ROWS, rows))
@@ -339,6 +339,11 @@ class Releases:
 
     def _own(self, table: Table) -> Select[Any]:
         return select(table).where(table.c.scope == self._scope)
+
+
+def _in_order(place: int, packed: bytes) -> str:
+    """The name of a version: names in order are versions in order, the last released at the end."""
+    return f"{place:06d}-{hashlib.sha256(packed).hexdigest()[:57]}"
 
 
 def _packed(version: Mapping[bytes, bytes]) -> bytes:

@@ -12,7 +12,7 @@ from cohort_tables import AS_OF, PAIN, cohort, event, random_people, rejected, t
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crps_outcomes import pipeline
+from crps_outcomes import pipeline, pseudonyms
 from crps_outcomes.analysis.identities import NAMES, Identity, Shown, identities, settle, shown_counts
 from crps_outcomes.analysis.members import behind, collected, nobody_known, settle_members
 from crps_outcomes.analysis.rows import Key, share_row
@@ -20,7 +20,7 @@ from crps_outcomes.definitions import Disclosure
 from crps_outcomes.differencing import Register, Seal, changed, derivable, fails, guard, shown_behind
 from crps_outcomes.disclosure import LEFT_OUT, Layout, Page
 from crps_outcomes.errors import DisclosureError, PipelineError
-from crps_outcomes.home import Home
+from crps_outcomes.home import Home, _draw, secret
 from crps_outcomes.stages.analyse import analyse
 from crps_outcomes.stages.disclose import History, disclose
 from crps_outcomes.state import Releases
@@ -164,6 +164,16 @@ def test_a_first_release_shows_all_and_a_second_of_the_same_people_too():
     assert again.versions == first.versions
 
 
+def test_people_of_an_earlier_release_are_not_taken_for_those_of_the_last():
+    first = release_of(range(20), range(100, 130), Register())
+    second = release_of(range(40), range(100, 150), remembered(first, {"people": 50, "men": 20, "women": 30}))
+    register = remembered(second, {"people": 90, "men": 40, "women": 50})
+    third = release_of(range(20), range(100, 130), register)
+    assert third.page.hidden == {} or third.is_held  # renewed, or said to be held: never the last figures in silence
+    assert third.versions["men"][-1] == first.versions["men"][0]
+    assert len(third.versions["men"]) == 2
+
+
 def test_a_part_with_one_more_person_is_held_with_a_row_it_would_follow_from():
     first = release_of(range(20), range(100, 130), Register())
     register = remembered(first, {"people": 50, "men": 20, "women": 30})
@@ -250,9 +260,7 @@ def test_the_register_comes_back_as_it_was_and_holds_no_name(tmp_path):
     edition = night([with_pain(number, 8, None, None, 5.0) for number in range(30)], History(Register(), seal))
     Releases(home.state_url, "study").keep(edition.register, seal.check)
     back = Releases(home.state_url, "study").register(seal.check)
-    assert {name: sorted(map(sorted, map(dict.items, own))) for name, own in back.versions.items()} == {
-        name: sorted(map(sorted, map(dict.items, own))) for name, own in edition.register.versions.items()
-    }
+    assert back.versions == edition.register.versions
     assert back.rows == edition.register.rows
     assert Releases(home.state_url, "another").register(seal.check) == Register()
     assert b"p0001" not in (tmp_path / "state.sqlite").read_bytes()
@@ -295,3 +303,24 @@ def test_a_release_stands_until_the_next_declared_day(tmp_path):
     assert pipeline.standing(home, study, "evidence", date(2026, 4, 1)) is None
     assert pipeline.standing(home, study, "quality", date(2026, 3, 31)) is None
     assert "2026-04-01" in pipeline.release_in_words(folder, study)
+
+
+# --- keys ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["release.key", "pseudonym.key"])
+@pytest.mark.parametrize("content", [b"", b"k" * 31])
+def test_a_file_that_is_no_key_is_refused_and_stays_as_it_is(tmp_path, name, content):
+    home = Home.at(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PipelineError, match=f"{name}.*32 bytes"):
+        _ = home.release_key if name == "release.key" else pseudonyms.coder(home)
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_a_key_that_another_process_drew_first_counts(tmp_path):
+    path = tmp_path / "release.key"
+    path.write_bytes(b"k" * 32)
+    _draw(path)
+    assert secret(path) == b"k" * 32
+    assert [one.name for one in tmp_path.iterdir()] == ["release.key"]
