@@ -42,8 +42,18 @@ VALUES = "values"
 
 
 @dataclass(frozen=True)
+class Standing:
+    """The release that renewed figures last: its day, what it was made of, the rows it showed, and whether some were held."""
+
+    as_of: str
+    basis: str
+    rows: tuple[str, ...] = field(repr=False)
+    is_held: bool
+
+
+@dataclass(frozen=True)
 class Register:
-    """What was released before, by one home for one study: all reports share it, for readers hold them all.
+    """What was released before by one home: all reports share it, for readers hold them all.
 
     ``versions`` has, by quantity, each set of people it was released with, the last one at the end; ``rows`` has each
     row as last published.
@@ -51,6 +61,7 @@ class Register:
 
     versions: Mapping[str, tuple[Version, ...]] = field(default_factory=dict, repr=False)
     rows: Mapping[str, Published] = field(default_factory=dict, repr=False)
+    last: Standing | None = None
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,23 @@ class Home:
         return secret(self.root / "release.key")
 
     @property
+    def releases(self) -> int:
+        """How many releases were made, as told beside the key: a register that knows of fewer has forgotten some.
+
+        Raises:
+            PipelineError: the file says no number.
+        """
+        path = self.root / "release.count"
+        told = path.read_bytes().strip() if path.is_file() else b"0"
+        if not told.isdigit():
+            raise PipelineError("release.count in the home folder: it should be one whole number; put it back from a backup")
+        return int(told)
+
+    def count_releases(self, number: int) -> None:
+        """Tell beside the key how many releases were made."""
+        replace_private(self.root / "release.count", f"{number}\n".encode())
+
+    @property
     def derived(self) -> Path:
         return private_folder(self.root / "derived")
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from crps_outcomes import derive as derivation
 from crps_outcomes import library, plan_history, pseudonyms
 from crps_outcomes.differencing import Seal
-from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
+from crps_outcomes.errors import DefinitionError, DisclosureError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
 from crps_outcomes.language import Form
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from crps_outcomes.stages.analyse import Analysis
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
+
+
+#: What a release leaves below runs/: a pointer and a folder.
+_RELEASE_FOLDERS = ("CURRENT-*-release", "*-release-????-??-??-*")
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,29 @@ def _disclosed(analysis: Analysis, tables: Tables, study: Study, edition: str, p
     """The edition asked for; a release is compared with all before it, and remembered before anybody can see it."""
     if edition != "release":
         return disclose.disclose(analysis, tables, study, edition)
-    releases, seal = Releases(place.state_url, study.protocol.id), Seal(place.release_key)
-    history = disclose.History(releases.register(seal.check), seal)
-    releasable = disclose.disclose(analysis, tables, study, edition, history)
+    releases, seal = Releases(place.state_url), Seal(place.release_key)
+    register = releases.register(seal.check)
+    _refuse_if_forgotten(place, releases.number(), is_empty=not register.versions and not register.rows)
+    releasable = disclose.disclose(analysis, tables, study, edition, disclose.History(register, seal))
     if releasable.register is not None:
-        releases.keep(releasable.register, seal.check)
+        place.count_releases(releases.keep(releasable.register, seal.check))
     return releasable
+
+
+def _refuse_if_forgotten(place: Home, known: int, *, is_empty: bool) -> None:
+    """Nothing leaves when the register does not know of every release before: a difference to it could not be seen."""
+    if place.releases > known or (is_empty and _was_released(place)):
+        raise DisclosureError(
+            "state.sqlite in the home folder does not remember every release that was made; put back the newest one, with "
+            "release.key and release.count, or start a new home folder and withdraw what was handed out"
+        )
+
+
+def _was_released(place: Home) -> bool:
+    """Whether anything in the home tells of a release: a run, a folder of one, or one to hand on."""
+    runs = any(run.edition == "release" for run in Records(place.state_url).runs())
+    folders = (one for pattern in _RELEASE_FOLDERS for one in place.runs.glob(pattern))
+    return runs or any(folders) or any(one.is_dir() for one in place.release.glob("[!.]*"))
 
 
 def standing(place: Home, study: Study, report: str, as_of: date) -> Path | None:

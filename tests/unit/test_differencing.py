@@ -23,7 +23,7 @@ from crps_outcomes.errors import DisclosureError, PipelineError
 from crps_outcomes.home import Home, _draw, secret
 from crps_outcomes.stages.analyse import analyse
 from crps_outcomes.stages.disclose import History, disclose
-from crps_outcomes.state import Releases
+from crps_outcomes.state import Records, Releases, RunRow
 from extractor import KEY_AND_MARK
 
 SEAL = Seal(b"k" * 32)
@@ -258,21 +258,54 @@ def test_the_register_comes_back_as_it_was_and_holds_no_name(tmp_path):
     home = Home.at(tmp_path)
     seal = Seal(home.release_key)
     edition = night([with_pain(number, 8, None, None, 5.0) for number in range(30)], History(Register(), seal))
-    Releases(home.state_url, "study").keep(edition.register, seal.check)
-    back = Releases(home.state_url, "study").register(seal.check)
+    assert Releases(home.state_url).keep(edition.register, seal.check) == 1
+    back = Releases(home.state_url).register(seal.check)
     assert back.versions == edition.register.versions
     assert back.rows == edition.register.rows
-    assert Releases(home.state_url, "another").register(seal.check) == Register()
+    assert back.last == edition.register.last
+    assert Releases(home.state_url).number() == 1
     assert b"p0001" not in (tmp_path / "state.sqlite").read_bytes()
     assert (tmp_path / "release.key").stat().st_mode & 0o777 == 0o600
     assert home.release_key == seal.key
 
 
 def test_a_register_of_another_key_is_refused(tmp_path):
-    releases = Releases(Home.at(tmp_path).state_url, "study")
+    releases = Releases(Home.at(tmp_path).state_url)
     releases.keep(Register(), SEAL.check)
     with pytest.raises(DisclosureError, match="put it back"):
         releases.register(Seal(b"x").check)
+
+
+def forgets(home: Home) -> bool:
+    try:
+        pipeline._refuse_if_forgotten(home, Releases(home.state_url).number(), is_empty=True)
+    except DisclosureError as error:
+        assert "put back the newest one" in str(error)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("trace", ["count", "run", "pointer", "folder", "handed on"])
+def test_a_lost_register_makes_no_first_release_where_anything_tells_of_one(tmp_path, trace):
+    home = Home.at(tmp_path)
+    assert not forgets(home)
+    {
+        "count": lambda: home.count_releases(1),
+        "run": lambda: Records(home.state_url).add_run(RunRow("r", "evidence", "release", "", "", "", "2026-02-03", "complete")),
+        "pointer": lambda: (home.runs / "CURRENT-evidence-release").write_text("x"),
+        "folder": (home.runs / "evidence-release-2026-02-03-0123456789ab").mkdir,
+        "handed on": (home.release / "evidence-release-2026-02-03-0123456789ab").mkdir,
+    }[trace]()
+    assert forgets(home)
+
+
+def test_a_register_older_than_what_was_released_is_refused(tmp_path):
+    home = Home.at(tmp_path)
+    home.count_releases(2)
+    pipeline._refuse_if_forgotten(home, 2, is_empty=False)
+    pipeline._refuse_if_forgotten(home, 3, is_empty=False)  # a run that died between the two files
+    with pytest.raises(DisclosureError, match="does not remember every release"):
+        pipeline._refuse_if_forgotten(home, 1, is_empty=False)
 
 
 # --- days ---------------------------------------------------------------------------------------------------------------
