@@ -184,12 +184,12 @@ def signals_in_words(watch: Watch) -> str:
     """The months that signal in the last segment with their rule, or that none does."""
     segment = None if watch.chart is None else watch.chart.last
     if segment is None or segment.is_run_chart:
-        return "no limits" if segment else "none"
+        return "no limits" if segment else "no signal"
     found = [
         f"{_span(watch, segment, part)}: {RULE_NAMES[segment.hits[part[0]][0].rule]}" for part in spc.episodes(segment)
     ]
     earlier = [f"{plural(len(found) - _TOLD, 'signal')} before"] if len(found) > _TOLD else []
-    return "; ".join([*earlier, *found[-_TOLD:]]) or "none"
+    return "; ".join([*earlier, *found[-_TOLD:]]) or "no signal"
 
 
 _TOLD = 2  # signals named in a table; a chart shows them all

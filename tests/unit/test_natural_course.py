@@ -268,7 +268,7 @@ def test_the_release_edition_shows_none_of_it():
 
 def test_the_course_under_placebo_is_quoted_from_the_evidence_table():
     lines = said(untreated(1, 30), study()).text["course"]
-    assert any("5.45" in line and "placebo" in line and "unconfirmed" in line for line in lines)
+    assert any("5.45" in line and "Placebo" in line and "unconfirmed" in line for line in lines)
 
 
 def test_a_population_is_declared_with_both_its_numbers_or_not_at_all():

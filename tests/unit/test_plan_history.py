@@ -213,7 +213,7 @@ def test_a_program_that_changed_since_the_last_report_of_its_kind_is_told_with_b
 
 
 def test_a_second_run_with_another_plan_tells_the_change_and_repeated_it_is_the_same_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.render, "render", lambda model, _: Rendered(html=str(model), pdf=b"%PDF-1.7"))
+    monkeypatch.setattr(pipeline.render, "render", lambda model, *_, **__: Rendered(html=str(model), pdf=b"%PDF-1.7"))
     digest = pulled_from(FaultyServer(cohort()), tmp_path).snapshot.digest
     own = tmp_path / "study"
     for folder in CARD[1:]:

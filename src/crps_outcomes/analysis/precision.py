@@ -14,7 +14,7 @@ from crps_outcomes.analysis.cohort import ANALYSED
 from crps_outcomes.analysis.estimand import changes
 from crps_outcomes.analysis.looks import looks
 from crps_outcomes.analysis.rows import LEAST_FOR_INTERVAL, Key, absent_row, row, share_row
-from crps_outcomes.estimators import Interval
+from crps_outcomes.estimators import Interval, as_floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -150,7 +150,7 @@ def numbers(facts: Facts, watches: Sequence[Watch], title: str) -> Table:
 
 def _row(watch: Watch) -> Row:
     if watch.chart is None:
-        return row(watch.measure.label, "0", *[NOT_AVAILABLE] * 4, "None")
+        return row(watch.measure.label, "0", *[NOT_AVAILABLE] * 4, "No signal")
     lines = watch.chart.last.lines[-1]
     lower, upper = (NOT_APPLICABLE if x is None else shown_value(watch, x) for x in (lines.lower, lines.upper))
     return row(
