@@ -117,11 +117,12 @@ def test_a_picture_says_the_same_in_figures_in_words_and_in_its_text_alternative
         assert re.search(r"(between \d+ and \d+|up to \d+|as few as \d+) of 100", array.sentence)
 
 
-def test_the_interval_is_that_of_the_estimate():
-    found = facts().one("responders", "responder", population="missing = non-responder", visit="week_4", group="30")
+def test_the_interval_is_that_of_the_planned_estimate():
+    found = facts().one("endpoints", "responder", visit="week_4", group="30")
     said = sheets.section("plain_numbers").arrays["pain"].sentence
     assert said == (
-        f"About {100 * found.k / found.n:.0f} of 100. It could be between {found.lower:.0f} and {found.upper:.0f} of 100."
+        f"About {100 * found.k / found.n:.0f} of 100. It could be between {found.lower:.0f} and {found.upper:.0f} of 100. "
+        "If something that the plan names came first, such as a new drug, it counts as “did not”."
     )
 
 
@@ -163,7 +164,7 @@ def test_without_harm_to_show_no_benefit_is_shown():
 
 
 def test_hidden_responders_are_too_few_to_show():
-    assert not plain_numbers(hidden("responders/responder")).arrays
+    assert not plain_numbers(hidden("responders/responder", "endpoints/responder")).arrays
 
 
 def test_where_any_harm_is_hidden_the_most_frequent_kind_stands_beside_benefit():

@@ -146,13 +146,13 @@ def test_responders_on_page_one_are_the_planned_ones_where_the_edition_holds_the
     planned = rows[(rows["section"] == "endpoints") & (rows["statistic"] == "responder") & (rows["group"] == "30")]
     first = model(64, edition).sections[0]
     headline = "".join(run.text for run in first.headline)
-    names = [cells.cells[0].text for cells in first.tables["key"].rows]
+    names = [cells[0].text for cells in first.tables["key"].rows]
     assert ("as planned" in headline, len(planned) == 1) == (is_planned, is_planned)
     assert ("At least 30% less pain, week 4, as planned" in names) == is_planned
     for one in planned.itertuples():
         shown = f"{one.k} of {one.n}"
         assert f"At week 4, {shown} people whose score was due" in headline
-        assert any(shown == cells.cells[1].text for cells in first.tables["key"].rows)
+        assert any(shown == cells[1].text for cells in first.tables["key"].rows)
 
 
 def test_function_stands_beside_pain_in_the_headline():
