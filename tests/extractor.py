@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 ROLES = ("n", "n_missing", "k")
-NUMBERS = (*ROLES, "estimate", "lower", "upper", "sd")
+#: All that a hidden row may say.
+KEY_AND_MARK = {
+    "estimate_id", "section", "statistic", "population", "measure", "visit", "group", "suppressed",
+}  # fmt: skip
 _COUNT = r"(?<![\d.,\u2212-])(?:[1-9]|10)"
 SMALL_COUNT = re.compile(
     rf"{_COUNT} of \d|{_COUNT} \([<>]?\d+(?:\.\d)?%(?! CI)|\b[nk]\s?[=:]\s?(?:[1-9]|10)(?![\d.,])"
@@ -160,7 +163,7 @@ def page_rows(data: bytes) -> list[Row]:
     """The rows of all tables of the page."""
     found = []
     for table in _tree(data).iter("table"):
-        title = re.sub(r"^Table \d+\. ", "", " ".join("".join(table.find("caption").find("b").itertext()).split()))
+        title = re.sub(r"^Table \d+\. ", "", " ".join("".join(table.find("caption").find(".//b").itertext()).split()))
         for row in table.find("tbody").iter("tr"):
             cells = tuple(" ".join(_seen(cell).split()) for cell in row)
             drawings = [one for one in row.iter() if _is_drawing(one)]
@@ -221,8 +224,8 @@ def _sheet(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
 
 def _in_estimates(rows: Iterable[Mapping[str, Any]], where: str) -> Iterator[str]:
     for row in rows:
-        if row["suppressed"] and any(row[name] != "" for name in NUMBERS):
-            yield f"{where}: a number in hidden row {row['estimate_id']}"
+        if row["suppressed"] and any(value != "" for name, value in row.items() if name not in KEY_AND_MARK):
+            yield f"{where}: more than key and mark in hidden row {row['estimate_id']}"
 
 
 def _in_rows(shown: Iterable[Row], truth: Iterable[Row], threshold: int) -> Iterator[str]:

@@ -34,6 +34,7 @@ from crps_outcomes.stages.disclose import History, disclose
 from crps_outcomes.stages.publish import publish
 from crps_outcomes.stages.render import Rendered, page_html, render
 from crps_outcomes.tables import ESTIMATES, LEDGER, build
+from extractor import KEY_AND_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -211,6 +212,12 @@ def _rounded_counts(edition: Releasable) -> Releasable:
 
 
 # --- what else could tell -----------------------------------------------------------------------------------------------
+
+
+def test_a_hidden_row_says_its_key_and_its_mark_alone(guarded):
+    rows = [row for night in guarded for row in night.rows.values() if row["suppressed"]]
+    assert rows
+    assert {name for row in rows for name, value in row.items() if value} <= KEY_AND_MARK
 
 
 def test_pages_and_tables_say_no_count_that_the_estimates_do_not(guarded):

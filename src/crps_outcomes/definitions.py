@@ -567,6 +567,18 @@ class SafetyPlan(Definition):
         return tuple(name for name in own if name)
 
     @property
+    def measured_harms(self) -> frozenset[str]:
+        """Kinds of harm that are measured too: a reading, laboratory value or answer can show what no report says."""
+        own = {
+            "raised blood pressure": (self.systolic, self.diastolic),
+            "desaturation": (self.oxygen_saturation,),
+            "dissociation": (self.dissociation,),
+            "sedation": (self.sedation,),
+            "liver": self.liver,
+        }
+        return frozenset({kind for kind, names in own.items() if any(names)} | {one.category for one in self.signals})
+
+    @property
     def cuts(self) -> tuple[Cut, ...]:
         """Every cut, in the order of the report."""
         found = (

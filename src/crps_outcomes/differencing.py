@@ -42,14 +42,26 @@ VALUES = "values"
 
 
 @dataclass(frozen=True)
-class Register:
-    """What was released before, by one home for one study: all reports share it, for readers hold them all.
+class Standing:
+    """The release that renewed figures last: its day, what it was made of, the rows it showed, and whether some were held."""
 
-    ``versions`` has, by quantity, each set of people it was released with; ``rows`` each row as last published.
+    as_of: str
+    basis: str
+    rows: tuple[str, ...] = field(repr=False)
+    is_held: bool
+
+
+@dataclass(frozen=True)
+class Register:
+    """What was released before by one home: all reports share it, for readers hold them all.
+
+    ``versions`` has, by quantity, each set of people it was released with, the last one at the end; ``rows`` has each
+    row as last published.
     """
 
     versions: Mapping[str, tuple[Version, ...]] = field(default_factory=dict, repr=False)
     rows: Mapping[str, Published] = field(default_factory=dict, repr=False)
+    last: Standing | None = None
 
 
 @dataclass(frozen=True)
@@ -134,13 +146,17 @@ def _with_whole_flow(layout: Layout, rows: frozenset[str]) -> frozenset[str]:
 
 
 def _is_nothing_new(page: Page, coarse: Layout, now: Mapping[str, Version], register: Register) -> bool:
-    """Whether no row may be renewed that has other people behind it, and the same rows are small as before."""
+    """Whether every row that may be renewed stands in the register as it would be now, and the same rows are small as before."""
     if any(register.rows.get(row, {}).get("suppressed") != LOW for row, mark in page.hidden.items() if mark == LOW):
         return False
-    return all(
-        one.quantity in now and now[one.quantity] in register.versions[one.quantity]
-        for one in coarse.shown if one.row not in page.hidden
-    )  # fmt: skip
+    return all(_is_as_published(one, now, register) for one in coarse.shown if one.row not in page.hidden)
+
+
+def _is_as_published(one: Shown, now: Mapping[str, Version], register: Register) -> bool:
+    """Whether the row was last published with the people of today; that an earlier release had them is not enough."""
+    if one.quantity not in now or now[one.quantity] != register.versions[one.quantity][-1]:
+        return False
+    return one.role == VALUES or register.rows.get(one.row, {}).get(one.role) == one.value
 
 
 def _unchanged(coarse: Layout, now: Mapping[str, Version], register: Register) -> frozenset[str]:
@@ -157,7 +173,8 @@ def fails(now: Version, before: Iterable[Version], threshold: int) -> bool:
 
 
 def _with_version(before: tuple[Version, ...], now: Version) -> tuple[Version, ...]:
-    return before if now in before else (*before, now)
+    """All versions, the one of this release at the end."""
+    return (*(one for one in before if one != now), now)
 
 
 def _without_failing(page: Page, coarse: Layout, failing: frozenset[str], same: frozenset[str]) -> Page:

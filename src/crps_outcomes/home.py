@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+KEY_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,24 @@ class Home:
     @property
     def release_key(self) -> bytes:
         """The key of the digests of who was behind a release; it never leaves this folder."""
-        path = self.root / "release.key"
-        if not path.exists():
-            write_private(path, secrets.token_bytes(32))
-        return path.read_bytes()
+        return secret(self.root / "release.key")
+
+    @property
+    def releases(self) -> int:
+        """How many releases were made, as told beside the key: a register that knows of fewer has forgotten some.
+
+        Raises:
+            PipelineError: the file says no number.
+        """
+        path = self.root / "release.count"
+        told = path.read_bytes().strip() if path.is_file() else b"0"
+        if not told.isdigit():
+            raise PipelineError("release.count in the home folder: it should be one whole number; put it back from a backup")
+        return int(told)
+
+    def count_releases(self, number: int) -> None:
+        """Tell beside the key how many releases were made."""
+        replace_private(self.root / "release.count", f"{number}\n".encode())
 
     @property
     def derived(self) -> Path:
@@ -151,6 +166,33 @@ def write_private(path: Path, content: bytes) -> None:
     """
     with PrivateFile(path) as file:
         file.write(content)
+
+
+def secret(path: Path) -> bytes:
+    """The key in a file, drawn when it is first asked for; all of it is there or nothing, and it is never overwritten.
+
+    Raises:
+        PipelineError: the file is not a key.
+    """
+    if not path.exists():
+        _draw(path)
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise PipelineError(
+            f"{path.name} in the home folder: it should have {KEY_BYTES} bytes and has {len(key)}; put it back from a backup"
+        )
+    return key
+
+
+def _draw(path: Path) -> None:
+    working = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    write_private(working, secrets.token_bytes(KEY_BYTES))
+    try:
+        with suppress(FileExistsError):  # another process drew it meanwhile: that one counts
+            os.link(working, path)
+    finally:
+        working.unlink()
+    sync_folder(path.parent)
 
 
 def replace_private(path: Path, content: bytes) -> None:

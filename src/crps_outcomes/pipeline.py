@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from crps_outcomes import derive as derivation
 from crps_outcomes import library, plan_history, pseudonyms
 from crps_outcomes.differencing import Seal
-from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError
+from crps_outcomes.errors import DefinitionError, DisclosureError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
 from crps_outcomes.language import Form
@@ -30,12 +30,17 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from crps_outcomes.differencing import Register
     from crps_outcomes.disclosure import Releasable
     from crps_outcomes.params import Edition
     from crps_outcomes.provenance import Provenance
     from crps_outcomes.stages.analyse import Analysis
     from crps_outcomes.study import Study
     from crps_outcomes.tables import Tables
+
+
+#: What a release leaves below runs/: a pointer and a folder.
+_RELEASE_FOLDERS = ("CURRENT-*-release", "*-release-????-??-??-*")
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def report(
     records.see_plan(plan_history.sighting(study.protocol, basis.as_of.isoformat()), study.digest)
     analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=derivation.not_enrolled(plan))
     with place.one_release_at_a_time():
-        disclosed = _disclosed(analysis, tables, study, edition.value, place)
+        disclosed = _disclosed(analysis, tables, study, edition.value, place, basis, is_draft=bool(plan.snapshot.manifest.holes))
     releasable = disclose.with_actions(disclosed, tables, study, pseudonyms.coder(place), basis.as_of)
     form = Form(**{**study.protocol.form.model_dump(), **(wish or {})})
     traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of, form)
@@ -104,32 +109,64 @@ def report(
     return folder
 
 
-def _disclosed(analysis: Analysis, tables: Tables, study: Study, edition: str, place: Home) -> Releasable:
+def _disclosed(  # noqa: PLR0913, PLR0917 - what was estimated, and what a release of it is compared and remembered by
+    analysis: Analysis, tables: Tables, study: Study, edition: str, place: Home, basis: Basis, *, is_draft: bool
+) -> Releasable:
     """The edition asked for; a release is compared with all before it, and remembered before anybody can see it."""
     if edition != "release":
         return disclose.disclose(analysis, tables, study, edition)
-    releases, seal = Releases(place.state_url, study.protocol.id), Seal(place.release_key)
-    history = disclose.History(releases.register(seal.check), seal)
-    releasable = disclose.disclose(analysis, tables, study, edition, history)
+    releases, seal = Releases(place.state_url), Seal(place.release_key)
+    register = releases.register(seal.check)
+    _refuse_if_forgotten(place, releases.number(), is_empty=not register.versions and not register.rows)
+    releasable = disclose.disclose(analysis, tables, study, edition, disclose.History(
+        register, seal,
+        as_of="" if is_draft else basis.as_of.isoformat(),
+        basis=f"{basis.as_of} {basis.snapshot} {study.digest}",
+        is_standing=_is_standing(register, study, basis.as_of),
+    ))  # fmt: skip
     if releasable.register is not None:
-        releases.keep(releasable.register, seal.check)
+        place.count_releases(releases.keep(releasable.register, seal.check))
     return releasable
+
+
+def _refuse_if_forgotten(place: Home, known: int, *, is_empty: bool) -> None:
+    """Nothing leaves when the register does not know of every release before: a difference to it could not be seen."""
+    if place.releases > known or (is_empty and _was_released(place)):
+        raise DisclosureError(
+            "state.sqlite in the home folder does not remember every release that was made; put back the newest one, with "
+            "release.key and release.count, or start a new home folder and withdraw what was handed out"
+        )
+
+
+def _was_released(place: Home) -> bool:
+    """Whether anything in the home tells of a release: a run, a folder of one, or one to hand on."""
+    runs = any(run.edition == "release" for run in Records(place.state_url).runs())
+    folders = (one for pattern in _RELEASE_FOLDERS for one in place.runs.glob(pattern))
+    return runs or any(folders) or any(one.is_dir() for one in place.release.glob("[!.]*"))
+
+
+def _is_standing(register: Register, study: Study, as_of: date) -> bool:
+    """Whether figures were renewed since the newest declared day, in whichever report."""
+    due = study.protocol.disclosure.last_day(as_of)
+    return bool(due and register.last and date.fromisoformat(register.last.as_of) >= due)
 
 
 def standing(place: Home, study: Study, report: str, as_of: date) -> Path | None:
     """The folder of the release that stands until the next day the protocol declares; None when a new one is due."""
     current, due = publish.current(place.runs, report, "release"), study.protocol.disclosure.last_day(as_of)
-    return current if current and due and _released_as_of(current) >= due else None
+    record = _record(current) if current else {}
+    is_of_this_study = record.get("study") == study.digest
+    return current if due and is_of_this_study and date.fromisoformat(record["as_of"]) >= due else None
 
 
-def _released_as_of(folder: Path) -> date:
-    return date.fromisoformat(json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["as_of"])
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / "provenance.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def release_in_words(folder: Path, study: Study) -> str:
     """Which data a release speaks of, and when the next one is due; nothing about another edition."""
-    path = folder / "provenance.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    record = _record(folder)
     if record.get("edition") != "release":
         return ""
     as_of = date.fromisoformat(record["as_of"])

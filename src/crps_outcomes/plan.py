@@ -97,6 +97,7 @@ class RegressionToTheMean(Definition):
     """What the expected fall without any treatment is worked out from."""
 
     entry_at_least: float | None = None  # people enter treatment at this score of the primary measure or above
+    entry_score: Literal["baseline", "first score"] = "baseline"  # which score of a person the entry rule was applied to
     reliability: float = Field(default=0.7, gt=0, lt=1)  # correlation of two scores of one person some weeks apart
     reliability_state: State = "example"
     reliability_source: str = ""

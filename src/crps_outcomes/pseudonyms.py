@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from crps_outcomes.home import write_private
+from crps_outcomes.home import secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from crps_outcomes.home import Home
 
-KEY_BYTES = 32
 #: No I, L, O or U: nobody mistakes them for 1, 0 or V when reading a code out.
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _HALF = 4
@@ -27,7 +24,7 @@ _HALF = 4
 
 def coder(home: Home) -> Callable[[str], str]:
     """The function from what the source calls a person to the person's code in this home folder."""
-    key = _key(home)
+    key = secret(home.root / "pseudonym.key")
     return lambda subject: code(key, subject)
 
 
@@ -42,10 +39,3 @@ def person(home: Home, wanted: str, subjects: Iterable[str]) -> tuple[str, ...]:
     """Who of the subjects has this code: one, or none, and hardly ever two."""
     code_of = coder(home)
     return tuple(subject for subject in subjects if code_of(subject) == wanted.strip().upper())
-
-
-def _key(home: Home) -> bytes:
-    path = home.root / "pseudonym.key"
-    with suppress(FileExistsError):  # drawn by an earlier run
-        write_private(path, secrets.token_bytes(KEY_BYTES))
-    return path.read_bytes()

@@ -141,8 +141,8 @@ def _dose_lines(facts: Facts) -> Iterator[str]:
 
 
 def still_possible(facts: Facts, kind: str) -> str:
-    """Such as "0 (up to 5%)" for a declared kind of harm nobody has on record; "" for others."""
+    """Such as "0 (up to 5%)", or "none on record" for what is measured too, where nobody has it; "" for others."""
     found = facts.one("safety", "harm_absent", group=kind)
-    if not found.statistic or found.upper is None or not found.n:
+    if not found.statistic or not found.n:
         return ""
-    return f"0 (up to {percent(found.upper, found.n)})"
+    return "none on record" if found.upper is None else f"0 (up to {percent(found.upper, found.n)})"

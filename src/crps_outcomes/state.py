@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,14 +34,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
-from crps_outcomes.differencing import DIGEST_BYTES, Register
+from crps_outcomes.differencing import DIGEST_BYTES, Register, Standing
 from crps_outcomes.errors import DisclosureError
 from crps_outcomes.plan_history import UNKNOWN, PlanSeen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Select
     from sqlalchemy.sql.elements import ColumnElement
 
     from crps_outcomes.snapshot import Manifest
@@ -121,6 +120,15 @@ _RELEASED_ROWS = Table(
     Column("row", String, primary_key=True),
     Column("content", String),
 )
+_RELEASES = Table(
+    "releases",
+    _METADATA,
+    Column("scope", String(64), primary_key=True),
+    Column("number", Integer),
+    Column("last", String),  # JSON of `differencing.Standing`
+)
+#: One home, one register, whatever the study is called: its readers are the same.
+_SCOPE = "home"
 _AT_ONCE = 500  # SQLite allows 999 variables in one statement in its older builds
 _PATIENCE_SECONDS = 60
 
@@ -299,10 +307,18 @@ def _add_plan(connection: Connection, plan: PlanSeen) -> None:
 
 
 class Releases:
-    """What was released by one study, and digests of who was behind it (`differencing.Register`)."""
+    """What was released by one home, and digests of who was behind it (`differencing.Register`).
 
-    def __init__(self, url: str, scope: str) -> None:
-        self._engine, self._scope = _engine(url), scope
+    An earlier version kept a register for each study; they are read as one.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+
+    def number(self) -> int:
+        """How many releases were remembered here."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(func.coalesce(func.max(_RELEASES.c.number), 0))).scalar_one()
 
     def register(self, key_check: str) -> Register:
         """Everything released before.
@@ -311,34 +327,49 @@ class Releases:
             DisclosureError: it was written with another key, so nothing can be compared with it.
         """
         with self._engine.connect() as connection:
-            known = connection.execute(self._own(_RELEASE_KEYS)).one_or_none()
-            if known is not None and known.key_check != key_check:
+            if any(one.key_check != key_check for one in connection.execute(select(_RELEASE_KEYS))):
                 raise DisclosureError(
                     "release.key in the home folder is not the one earlier releases were remembered with; put it back"
                 )
             versions: dict[str, list[dict[bytes, bytes]]] = {}
-            for row in connection.execute(self._own(_RELEASED_MEMBERS).order_by("quantity", "version")):
+            for row in connection.execute(select(_RELEASED_MEMBERS).order_by("quantity", "version")):
                 versions.setdefault(row.quantity, []).append(_unpacked(row.members))
-            rows = {row.row: json.loads(row.content) for row in connection.execute(self._own(_RELEASED_ROWS))}
-        return Register({name: tuple(own) for name, own in versions.items()}, rows)
+            rows = {row.row: json.loads(row.content) for row in connection.execute(select(_RELEASED_ROWS))}
+            told = connection.execute(select(_RELEASES.c.last)).scalar_one_or_none()
+        return Register({name: tuple(own) for name, own in versions.items()}, rows, _standing(told))
 
-    def keep(self, register: Register, key_check: str) -> None:
-        """Remember a release in place of what was known before, all of it or nothing."""
+    def keep(self, register: Register, key_check: str) -> int:
+        """Remember a release in place of what was known before, all of it or nothing; how many there were."""
+        number = self.number() + 1
         members = [
-            {"quantity": name, "version": hashlib.sha256(packed).hexdigest(), "members": packed}
+            {"quantity": name, "version": _in_order(place, packed), "members": packed}
             for name, own in register.versions.items()
-            for packed in map(_packed, own)
+            for place, packed in enumerate(map(_packed, own))
         ]
         rows = [{"row": name, "content": json.dumps(content)} for name, content in register.rows.items()]
-        told: tuple[tuple[Table, list[dict[str, Any]]], ...] = ((_RELEASE_KEYS, [{"key_check": key_check}]), (_RELEASED_MEMBERS, members), (_RELEASED_ROWS, rows))
+        last = json.dumps(asdict(register.last)) if register.last else ""
+        told: tuple[tuple[Table, list[dict[str, Any]]], ...] = (
+            (_RELEASE_KEYS, [{"key_check": key_check}]), (_RELEASES, [{"number": number, "last": last}]),
+            (_RELEASED_MEMBERS, members), (_RELEASED_ROWS, rows),
+        )  # fmt: skip
         with self._engine.begin() as connection:
             for table, contents in told:
-                connection.execute(delete(table).where(table.c.scope == self._scope))
+                connection.execute(delete(table))
                 for some in _slices(contents):
-                    connection.execute(insert(table), [{"scope": self._scope, **one} for one in some])
+                    connection.execute(insert(table), [{"scope": _SCOPE, **one} for one in some])
+        return number
 
-    def _own(self, table: Table) -> Select[Any]:
-        return select(table).where(table.c.scope == self._scope)
+
+def _standing(told: str | None) -> Standing | None:
+    if not told:
+        return None
+    last = json.loads(told)
+    return Standing(**{**last, "rows": tuple(last["rows"])})
+
+
+def _in_order(place: int, packed: bytes) -> str:
+    """The name of a version: names in order are versions in order, the last released at the end."""
+    return f"{place:06d}-{hashlib.sha256(packed).hexdigest()[:57]}"
 
 
 def _packed(version: Mapping[bytes, bytes]) -> bytes:

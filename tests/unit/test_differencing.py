@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 from itertools import combinations
@@ -12,7 +13,7 @@ from cohort_tables import AS_OF, PAIN, cohort, event, random_people, rejected, t
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crps_outcomes import pipeline
+from crps_outcomes import pipeline, pseudonyms
 from crps_outcomes.analysis.identities import NAMES, Identity, Shown, identities, settle, shown_counts
 from crps_outcomes.analysis.members import behind, collected, nobody_known, settle_members
 from crps_outcomes.analysis.rows import Key, share_row
@@ -20,10 +21,11 @@ from crps_outcomes.definitions import Disclosure
 from crps_outcomes.differencing import Register, Seal, changed, derivable, fails, guard, shown_behind
 from crps_outcomes.disclosure import LEFT_OUT, Layout, Page
 from crps_outcomes.errors import DisclosureError, PipelineError
-from crps_outcomes.home import Home
+from crps_outcomes.home import Home, _draw, secret
 from crps_outcomes.stages.analyse import analyse
-from crps_outcomes.stages.disclose import History, disclose
-from crps_outcomes.state import Releases
+from crps_outcomes.stages.disclose import HELD, History, disclose
+from crps_outcomes.state import Records, Releases, RunRow
+from extractor import KEY_AND_MARK
 
 SEAL = Seal(b"k" * 32)
 THRESHOLD = 11
@@ -163,6 +165,16 @@ def test_a_first_release_shows_all_and_a_second_of_the_same_people_too():
     assert again.versions == first.versions
 
 
+def test_people_of_an_earlier_release_are_not_taken_for_those_of_the_last():
+    first = release_of(range(20), range(100, 130), Register())
+    second = release_of(range(40), range(100, 150), remembered(first, {"people": 50, "men": 20, "women": 30}))
+    register = remembered(second, {"people": 90, "men": 40, "women": 50})
+    third = release_of(range(20), range(100, 130), register)
+    assert third.page.hidden == {} or third.is_held  # renewed, or said to be held: never the last figures in silence
+    assert third.versions["men"][-1] == first.versions["men"][0]
+    assert len(third.versions["men"]) == 2
+
+
 def test_a_part_with_one_more_person_is_held_with_a_row_it_would_follow_from():
     first = release_of(range(20), range(100, 130), Register())
     register = remembered(first, {"people": 50, "men": 20, "women": 30})
@@ -216,6 +228,22 @@ def test_the_same_people_twice_give_the_same_release():
     assert second.rules == first.rules
 
 
+def saying(rows):
+    """All that hidden rows say beside their key and their mark."""
+    hidden = rows[rows["suppressed"] != ""].drop(columns=[*KEY_AND_MARK])
+    assert len(hidden)
+    return {str(value) for value in hidden.to_numpy().ravel()} - {"<NA>", "nan", ""}
+
+
+def test_a_hidden_row_has_its_key_and_its_mark_and_nothing_that_tells_its_numbers():
+    few = [with_pain(number, 8, 5, 5, 5.0 if number < 5 else None, 5, 5, 5) for number in range(30)]
+    edition = night(few, History(Register(), SEAL))
+    assert saying(edition.estimates) == set()
+    told = {name: row | {"method": "median (range)", "n": 5} for name, row in edition.register.rows.items()}
+    carried = night([*few, with_pain(30, 8)], History(replace(edition.register, rows=told), SEAL))
+    assert saying(carried.estimates) == set()
+
+
 def test_a_mean_of_few_people_is_not_shown_beside_their_responses():
     tables = cohort([with_pain(number, 8, 5, 5, float(number % 5), 5, 5, 5) for number in range(13)])
     rows = disclose(analyse(tables, the_study(), as_of=AS_OF), tables, the_study(), "release").estimates
@@ -230,24 +258,55 @@ def test_a_mean_of_few_people_is_not_shown_beside_their_responses():
 def test_the_register_comes_back_as_it_was_and_holds_no_name(tmp_path):
     home = Home.at(tmp_path)
     seal = Seal(home.release_key)
-    edition = night([with_pain(number, 8, None, None, 5.0) for number in range(30)], History(Register(), seal))
-    Releases(home.state_url, "study").keep(edition.register, seal.check)
-    back = Releases(home.state_url, "study").register(seal.check)
-    assert {name: sorted(map(sorted, map(dict.items, own))) for name, own in back.versions.items()} == {
-        name: sorted(map(sorted, map(dict.items, own))) for name, own in edition.register.versions.items()
-    }
+    edition = night([with_pain(number, 8, None, None, 5.0) for number in range(30)], History(Register(), seal, "2026-02-03", "a"))
+    assert edition.register.last
+    assert Releases(home.state_url).keep(edition.register, seal.check) == 1
+    back = Releases(home.state_url).register(seal.check)
+    assert back.versions == edition.register.versions
     assert back.rows == edition.register.rows
-    assert Releases(home.state_url, "another").register(seal.check) == Register()
+    assert back.last == edition.register.last
+    assert Releases(home.state_url).number() == 1
     assert b"p0001" not in (tmp_path / "state.sqlite").read_bytes()
     assert (tmp_path / "release.key").stat().st_mode & 0o777 == 0o600
     assert home.release_key == seal.key
 
 
 def test_a_register_of_another_key_is_refused(tmp_path):
-    releases = Releases(Home.at(tmp_path).state_url, "study")
+    releases = Releases(Home.at(tmp_path).state_url)
     releases.keep(Register(), SEAL.check)
     with pytest.raises(DisclosureError, match="put it back"):
         releases.register(Seal(b"x").check)
+
+
+def forgets(home: Home) -> bool:
+    try:
+        pipeline._refuse_if_forgotten(home, Releases(home.state_url).number(), is_empty=True)
+    except DisclosureError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("trace", ["count", "run", "pointer", "folder", "handed on"])
+def test_a_lost_register_makes_no_first_release_where_anything_tells_of_one(tmp_path, trace):
+    home = Home.at(tmp_path)
+    assert not forgets(home)
+    {
+        "count": lambda: home.count_releases(1),
+        "run": lambda: Records(home.state_url).add_run(RunRow("r", "evidence", "release", "", "", "", "2026-02-03", "complete")),
+        "pointer": lambda: (home.runs / "CURRENT-evidence-release").write_text("x"),
+        "folder": (home.runs / "evidence-release-2026-02-03-0123456789ab").mkdir,
+        "handed on": (home.release / "evidence-release-2026-02-03-0123456789ab").mkdir,
+    }[trace]()
+    assert forgets(home)
+
+
+def test_a_register_older_than_what_was_released_is_refused(tmp_path):
+    home = Home.at(tmp_path)
+    home.count_releases(2)
+    pipeline._refuse_if_forgotten(home, 2, is_empty=False)
+    pipeline._refuse_if_forgotten(home, 3, is_empty=False)  # a run that died between the two files
+    with pytest.raises(DisclosureError, match="does not remember every release"):
+        pipeline._refuse_if_forgotten(home, 1, is_empty=False)
 
 
 # --- days ---------------------------------------------------------------------------------------------------------------
@@ -271,10 +330,55 @@ def test_a_release_stands_until_the_next_declared_day(tmp_path):
     home, study = Home.at(tmp_path), the_study()
     folder = home.runs / "evidence-release-2026-02-03"
     folder.mkdir()
-    (folder / "provenance.json").write_text('{"as_of": "2026-02-03", "edition": "release"}')
+    (folder / "provenance.json").write_text(
+        json.dumps({"as_of": "2026-02-03", "edition": "release", "study": study.digest})
+    )
     assert pipeline.standing(home, study, "evidence", date(2026, 2, 4)) is None  # the first one may come on any day
     (home.runs / "CURRENT-evidence-release").write_text(folder.name)
     assert pipeline.standing(home, study, "evidence", date(2026, 3, 31)) == folder
     assert pipeline.standing(home, study, "evidence", date(2026, 4, 1)) is None
     assert pipeline.standing(home, study, "quality", date(2026, 3, 31)) is None
     assert "2026-04-01" in pipeline.release_in_words(folder, study)
+    (folder / "provenance.json").write_text('{"as_of": "2026-02-03", "edition": "release", "study": "another"}')
+    assert pipeline.standing(home, study, "evidence", date(2026, 3, 31)) is None
+    (folder / "provenance.json").unlink()
+    folder.rmdir()
+    assert pipeline.standing(home, study, "evidence", date(2026, 3, 31)) is None
+
+
+def test_between_declared_days_another_report_shows_the_figures_of_the_release_that_stands_and_renews_none():
+    people = [with_pain(number, 8, None, None, float(number % 7)) for number in range(60)]
+    first = night(people[:30], History(Register(), SEAL, "2026-02-03", "a"))
+    assert pipeline._is_standing(first.register, the_study(), date(2026, 3, 31))
+    assert not pipeline._is_standing(first.register, the_study(), date(2026, 4, 1))
+    same = night(people[:30], History(first.register, SEAL, "2026-02-03", "a", is_standing=True))
+    assert same.rules == first.rules
+    later = night(people, History(first.register, SEAL, "2026-02-20", "b", is_standing=True))
+    assert later.estimates.equals(first.estimates)
+    assert later.counts.equals(first.counts)
+    assert later.rejections.equals(first.rejections)
+    assert later.register is None
+    assert HELD in later.rules
+    due = night(people, History(first.register, SEAL, "2026-04-01", "c"))
+    assert not due.estimates.equals(first.estimates)
+
+
+# --- keys ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["release.key", "pseudonym.key"])
+@pytest.mark.parametrize("content", [b"", b"k" * 31])
+def test_a_file_that_is_no_key_is_refused_and_stays_as_it_is(tmp_path, name, content):
+    home = Home.at(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PipelineError, match=f"{name}.*32 bytes"):
+        _ = home.release_key if name == "release.key" else pseudonyms.coder(home)
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_a_key_that_another_process_drew_first_counts(tmp_path):
+    path = tmp_path / "release.key"
+    path.write_bytes(b"k" * 32)
+    _draw(path)
+    assert secret(path) == b"k" * 32
+    assert [one.name for one in tmp_path.iterdir()] == ["release.key"]

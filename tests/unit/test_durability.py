@@ -236,6 +236,8 @@ def test_a_session_after_the_gap_is_a_re_treatment_and_a_series_still_running_is
     found = rows(people, as_of=DAY_0.date() + timedelta(days=100), doses=build(DOSES, doses))
     again = found["retreated", "treated", ""]
     assert (again["k"], again["n"], again["n_missing"]) == (3, 4, 1)
+    assert (again["lower"], again["upper"]) == (None, None)  # people were watched for unequal times
+    assert again["reason"].startswith("of those on record so far")
     assert found["retreated", "treated", "12"]["estimate"] == pytest.approx(100 * (1 - 3 / 4 / 2))
     assert ("retreated", "treated", "4") not in found  # before the gap has passed there can be none
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,6 +111,18 @@ def test_experience_is_ranked_against_change_and_not_collected_is_said():
     assert rows.loc[("dissociation_cadss", ""), ["n", "n_missing"]].tolist() == [12, 4]
     assert rows.loc[("dissociation_cadss", ""), "estimate"] == pytest.approx(1)
     assert rows.loc[("ebi", ""), "reason"] == "not collected"
+
+
+def test_experience_after_the_persons_own_score_is_not_set_beside_its_change():
+    listed = [with_pain(i, 8, None, None, 8 - i / 4, doses_mg=(40.0,) * 5) for i in range(12)]
+    early = [reading(i, f"p{i:04d}", "dissociation_cadss", 20 - i, 40) for i in range(12)]
+    late = [reading(20 + i, f"p{i:04d}", "dissociation_cadss", 5 * i, 28 * 24 * 60 + 40) for i in range(12)]
+    tables = cohort(listed, observations=[*early, *late])
+    is_primary = tables.outcomes["visit"] == "week_4"
+    on_day_22 = replace(
+        tables, outcomes=tables.outcomes.assign(study_day=tables.outcomes["study_day"].mask(is_primary, 22))
+    )
+    assert rows_of(on_day_22).loc[("experience", "dissociation_cadss", ""), "estimate"] == pytest.approx(1)
 
 
 # --- nothing to say -------------------------------------------------------------------------------------------------

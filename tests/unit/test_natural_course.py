@@ -129,7 +129,7 @@ def test_with_nothing_done_the_heading_says_that_the_fall_is_expected():
 
 
 def test_a_few_people_with_a_fall_above_the_expected_one_are_not_called_expected_but_not_told_apart_either():
-    finding = said(untreated(1, 14, effect=-0.7), study(population_mean=6.5, population_sd=1.7)).finding
+    finding = said(untreated(4, 14, effect=-0.75), study(population_mean=6.5, population_sd=1.7)).finding
     assert "which cannot be told from the −0.51" in finding
 
 
@@ -139,10 +139,56 @@ def test_a_larger_fall_is_not_called_expected():
     assert "is expected without treatment" not in finding
 
 
+def entered_on_the_second(seed: int, n: int):
+    """People scored three times, correlated by 0.7, nothing done; let in at 7 by the second score, their baseline."""
+    chance = np.random.default_rng(seed)
+    traits = chance.normal(6.5, 1.7 * 0.7**0.5, 40 * n)
+    first, second, third = (traits + chance.normal(0, 1.7 * 0.3**0.5, len(traits)) for _ in range(3))
+    let_in = np.flatnonzero(second >= 7)[:n]
+    scores = [
+        reading(2 * i + place, f"p{i:04d}", PAIN, value, minutes)
+        for i, at in enumerate(let_in)
+        for place, (value, minutes) in enumerate(((first[at], -60 * DAY), (second[at], -7 * DAY)))
+    ]
+    return cohort([with_pain(i, second[at], None, None, third[at]) for i, at in enumerate(let_in)], observations=scores)
+
+
+def test_who_entered_on_the_baseline_is_expected_to_fall_from_there_whatever_was_scored_before():
+    tables, own = entered_on_the_second(1, 200), study(population_mean=6.5, population_sd=1.7)
+    rows = rows_of(tables, own)
+    assert rows.loc[("people", "entered on the baseline"), "k"] == 200
+    assert rows.loc[("expected", "declared"), "estimate"] == pytest.approx(-0.51, abs=0.005)
+    assert rows.loc[("observed", ""), "estimate"] == pytest.approx(-0.51, abs=0.26)  # 3 standard errors of 200 changes
+    assert rows.loc[("left", ""), "lower"] < 0 < rows.loc[("left", ""), "upper"]
+    finding = said(tables, own).finding
+    assert "−0.51" in finding
+    assert "0.00" not in finding
+
+
+@pytest.mark.parametrize(("n", "has_estimate", "reason"), [
+    (0, False, "fewer than 3 people with a change: no estimate"),
+    (1, False, "fewer than 3 people with a change: no estimate"),
+    (5, True, "fewer than 10 people with a change: no interval"),
+])  # fmt: skip
+def test_what_is_left_is_said_of_no_fewer_people_than_any_mean(n, has_estimate, reason):
+    listed = [with_pain(i, 7 + i % 4, 6, None, 5 if i < n else None) for i in range(40)]
+    row = rows_of(cohort(listed), study(population_mean=6.5, population_sd=1.7)).loc[("left", "")]
+    assert (row["n"], row["n_missing"]) == (n, 40 - n)
+    assert (row["estimate"] is not None, row["lower"], row["reason"]) == (has_estimate, None, reason)
+
+
+def test_what_is_subtracted_is_the_fall_of_the_people_who_have_a_change():
+    listed = [with_pain(i, 7 + i % 4, 6, None, 7 + i % 4 if i % 4 == 3 else None) for i in range(80)]
+    row = rows_of(cohort(listed), study(population_mean=6.5, population_sd=1.7)).loc[("left", "")]
+    assert row["estimate"] == pytest.approx(0 + 0.3 * (10 - 6.5))  # those who started at 10 did not change
+
+
 def test_who_was_scored_again_before_treatment_is_not_expected_to_fall_from_there():
-    rows = rows_of(untreated(2, 200, second=True), study(population_mean=6.5, population_sd=1.7))
+    own = study(population_mean=6.5, population_sd=1.7, entry_score="first score")
+    rows = rows_of(untreated(2, 200, second=True), own)
     assert rows.loc[("people", "has an earlier score"), "k"] == 200
     assert rows.loc[("expected", "declared"), "estimate"] == 0
+    assert rows.loc[("expected", "declared"), "reason"] == "the same in every bootstrap sample: no interval"
     assert rows.loc[("observed", ""), "estimate"] == pytest.approx(0, abs=0.3)
 
 
@@ -157,7 +203,7 @@ def test_less_reliable_scores_fall_more():
 
 
 def test_reliability_is_found_again_although_people_were_chosen_by_their_first_score():
-    rows = rows_of(untreated(5, 200, second=True))
+    rows = rows_of(untreated(5, 200, second=True), study(entry_score="first score"))
     assert rows.loc[("reliability", ""), "estimate"] == pytest.approx(0.7, abs=0.15)
     assert rows.loc[("expected", "estimated"), "n"] == 200
 

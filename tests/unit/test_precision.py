@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from cohort_tables import AS_OF, PAIN, cohort, the_study, with_pain
 from report_fixture import provenance
+from test_estimand import came, watched
 from test_sections import lines
 
 from crps_outcomes import estimators
@@ -18,6 +19,7 @@ from crps_outcomes.analysis.cohort import Cohort
 from crps_outcomes.analysis.endpoints import endpoints
 from crps_outcomes.analysis.flow import flow
 from crps_outcomes.analysis.looks import looked
+from crps_outcomes.analysis.natural_course import natural_course
 from crps_outcomes.analysis.precision import (
     Fitted,
     expected_half_widths,
@@ -219,3 +221,16 @@ def test_looks_of_almost_nobody_are_not_reached(n):
 
 def test_no_look_declared_is_said():
     assert "No look before the end is declared" in "\n".join(lines(section_of(people_like(1, 30))))
+
+
+def test_the_row_called_primary_is_the_change_of_the_plan_without_scores_after_a_hypothetical_event():
+    people = [with_pain(n, 8, None, None, 8 - n % 4) for n in range(1, 17)]  # changes -1, -2, -3, 0 four times
+    own = watched(people, later=[came(n, "other ketamine route", 20, "iv") for n in (4, 8)])  # two changes of 0
+    found = {(one["statistic"], one["group"]): one for one in precision(own)}
+    planned_one = next(one for one in endpoints(own) if (one["statistic"], one["group"]) == ("planned", "primary"))
+    observed = next(one for one in natural_course(own) if one["statistic"] == "observed")
+    for row in (found["change", "t"], observed):
+        assert [row[name] for name in ("n", "n_missing")] == [14, 2]
+        assert [row[name] for name in ("estimate", "lower", "upper")] == pytest.approx(
+            [planned_one[name] for name in ("estimate", "lower", "upper")]
+        )

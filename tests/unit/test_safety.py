@@ -69,7 +69,7 @@ def test_no_serious_event_among_twenty_still_allows_almost_fourteen_percent():
     row = rows_of(people(20)).loc[("serious", "", "serious")]
     assert (row["k"], row["n"], row["estimate"]) == (0, 20, 0.0)
     assert row["upper"] == pytest.approx(13.91, abs=0.005)
-    assert row["method"] == "share of people, one-sided exact 95 % upper limit"
+    assert row["method"] == "share of people, one-sided exact 95 % upper limit, supposing that nothing went unrecorded"
 
 
 def test_serious_events_are_counted_and_so_are_the_people():
@@ -321,7 +321,18 @@ def test_every_declared_kind_of_harm_nobody_has_gets_its_upper_limit():
     found = rows_of(people(20), events=[event(1, "p0001", "nausea", category="nausea or vomiting")]).loc["harm_absent"]
     kinds = {listed.group for listed in the_study().codelists["adverse_events"]}
     assert set(found.index.get_level_values("group")) == kinds - {"nausea or vomiting"}
-    assert found["upper"].to_numpy() == pytest.approx([13.91] * len(found), abs=0.01)
+    measured = found.index.get_level_values("group").isin(the_study().protocol.safety.measured_harms)
+    assert found.loc[~measured, "upper"].to_numpy() == pytest.approx([13.91] * (~measured).sum(), abs=0.01)
+    assert found.loc[~measured, "method"].str.contains("nothing went unrecorded").all()
+
+
+def test_a_harm_with_measurements_of_its_own_gets_no_upper_limit_from_silent_reports():
+    found = rows_of(people(20), observations=[reading(1, "p0001", SYSTOLIC, 170, 30)])
+    assert found.loc[("at_least", SYSTOLIC, "160"), "k"] == 1
+    absent = found.loc[("harm_absent", "")].loc[["raised blood pressure", "desaturation", "suicidality", "liver"]]
+    assert absent["upper"].isna().all()
+    assert absent["reason"].str.contains("measurements of its own").all()
+    assert absent[["k", "n", "n_missing"]].to_numpy().tolist() == [[0, 20, 0]] * 4
 
 
 def test_events_heaped_in_a_few_people_have_a_wider_interval_by_person():
@@ -334,7 +345,10 @@ def test_events_heaped_in_a_few_people_have_a_wider_interval_by_person():
 
 
 def test_a_session_with_two_events_counts_once_in_the_share_of_sessions():
-    events = [event(i, f"p{i:04d}", "nausea") for i in range(1, 9)] + [event(20, "p0001", "headache"), event(21, "p0002", "x", session=None)]
+    events = [event(i, f"p{i:04d}", "nausea") for i in range(1, 9)] + [
+        event(20, "p0001", "headache"),
+        event(21, "p0002", "x", session=None),
+    ]
     row = rows_of(people(20, sessions=2), events=events).loc[("session_by_person", "", "with an event")]
     assert (row["k"], row["estimate"]) == (8, 20.0)
     assert row["lower"] < 20 < row["upper"]
@@ -359,8 +373,12 @@ def test_readings_fall_into_the_minutes_they_were_taken_in_against_the_start():
 def test_the_onset_is_counted_from_the_injection_of_the_session():
     week = timedelta(days=7)
     events = [
-        event(i, f"p{i:04d}", "nausea", onset_at=DAY_0 + week + timedelta(minutes=10 * i), session=2) for i in range(1, 6)
-    ] + [event(9, "p0001", "nausea", onset_at=None), event(10, "p0002", "nausea", onset_at=DAY_0 - timedelta(minutes=1))]
+        event(i, f"p{i:04d}", "nausea", onset_at=DAY_0 + week + timedelta(minutes=10 * i), session=2)
+        for i in range(1, 6)
+    ] + [
+        event(9, "p0001", "nausea", onset_at=None),
+        event(10, "p0002", "nausea", onset_at=DAY_0 - timedelta(minutes=1)),
+    ]
     row = rows_of(people(10, sessions=2), events=events).loc[("onset", "", "nausea")]
     assert (row["estimate"], row["lower"], row["upper"]) == (30, 20, 40)
     assert (row["n"], row["n_missing"]) == (5, 1)  # the one before the first injection is no event of the treatment

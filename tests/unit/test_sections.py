@@ -140,6 +140,21 @@ def test_every_number_of_the_headline_stands_in_the_estimates():
     assert set(found) <= known
 
 
+@pytest.mark.parametrize(("edition", "is_planned"), [("internal", True), ("release", False)])
+def test_responders_on_page_one_are_the_planned_ones_where_the_edition_holds_them(edition, is_planned):
+    rows = releasable(64, edition).estimates
+    planned = rows[(rows["section"] == "endpoints") & (rows["statistic"] == "responder") & (rows["group"] == "30")]
+    first = model(64, edition).sections[0]
+    headline = "".join(run.text for run in first.headline)
+    names = [cells.cells[0].text for cells in first.tables["key"].rows]
+    assert ("as planned" in headline, len(planned) == 1) == (is_planned, is_planned)
+    assert ("At least 30% less pain, week 4, as planned" in names) == is_planned
+    for one in planned.itertuples():
+        shown = f"{one.k} of {one.n}"
+        assert f"At week 4, {shown} people whose score was due" in headline
+        assert any(shown == cells.cells[1].text for cells in first.tables["key"].rows)
+
+
 def test_function_stands_beside_pain_in_the_headline():
     text = "".join(run.text for run in model().sections[0].headline)
     assert "pain" in text

@@ -21,7 +21,17 @@ import pandas as pd
 from crps_outcomes.analysis.cohort import TREATED
 from crps_outcomes.analysis.estimand import durability_events
 from crps_outcomes.analysis.responders import with_baseline
-from crps_outcomes.analysis.rows import A_COUNT, LEAST_FOR_ESTIMATE, Key, absent_row, count_row, row, share_row, small_n
+from crps_outcomes.analysis.rows import (
+    A_COUNT,
+    LEAST_FOR_ESTIMATE,
+    Key,
+    absent_row,
+    count_row,
+    described_share_row,
+    row,
+    share_row,
+    small_n,
+)
 from crps_outcomes.estimators import Interval, is_responder
 from crps_outcomes.survival import (
     KAPLAN_MEIER,
@@ -44,6 +54,7 @@ RESPONDERS = "responders"
 EARLIEST = "responders, earliest loss"
 A_SCORE = "a score"
 LAST_SCORE = "last score"
+SO_FAR = "of those on record so far; follow-up differs: no interval"
 #: Steps in weeks between the columns of the at-risk table.
 _STEPS = (1, 2, 4, 8, 13, 26, 52, 104, 208)  # the last one is enough for 32 years
 _LEAST_STEPS, _MOST_STEPS = 4, 8
@@ -309,7 +320,7 @@ def _retreatment(cohort: Cohort) -> Iterator[Row]:
     n_open = cohort.n(TREATED) - len(spans)
     came = np.array([again for _, again in spans], dtype=np.bool_)
     curve = kaplan_meier(np.array([days / 7 for days, _ in spans]), came)
-    yield share_row(key, int(curve.is_event.sum()), curve.n, n_missing=n_open)
+    yield described_share_row(key, int(curve.is_event.sum()), curve.n, reason=SO_FAR, n_missing=n_open)
     for week in (week for week in plan.weeks if 7 * week > plan.retreatment_gap_days):
         yield row(key.of(f"{week}"), _ruled(_happened(share_at(curve, week))), unit="%", n_missing=n_open)
     middle = _limits_of_many(median_time(curve))

@@ -59,7 +59,7 @@ def changes_with_doses(cohort: Cohort) -> pd.DataFrame:
     ``mg_per_kg`` is the mean per session from the day of the first score up to the day before the second, whose visit is ``visit``: a score on
     the day of a session is taken as made before it. Missing where no session lies between or one has no dose.
     """
-    scores = _scores(cohort)
+    scores = _scores(cohort, cohort.protocol.outcomes.primary)
     later = scores.groupby("subject_id", sort=True)[["value", "visit"]].shift(-1)
     scores = scores.assign(change=later["value"] - scores["value"], visit=later["visit"], place=range(len(scores)))
     sessions = _sessions(cohort)
@@ -82,20 +82,24 @@ def people_with_doses(cohort: Cohort) -> pd.DataFrame:
     seen = cohort.at(plan.primary, plan.primary_visit, ANALYSED)
     changes = seen.people(seen.is_observed)["change"]
     changes = changes[changes.notna()].sort_index()
-    scores = _scores(cohort)
-    until = scores.loc[scores["visit"] == plan.primary_visit, ["subject_id", "day"]]
-    given = _sessions(cohort).merge(until, on="subject_id", suffixes=("", "_until"), validate="many_to_one")
-    earlier = given[given["day"] < given["day_until"]]
-    by_person = earlier.groupby("subject_id", sort=True)["mg_per_kg"]
+    by_person = _before_score(cohort, _sessions(cohort)).groupby("subject_id", sort=True)["mg_per_kg"]
     return pd.DataFrame({
         "change": changes, "total": by_person.sum(skipna=False), "mean": by_person.agg(lambda own: own.mean(skipna=False)),
     }).reindex(changes.index)  # fmt: skip
 
 
-def _scores(cohort: Cohort) -> pd.DataFrame:
+def _before_score(cohort: Cohort, dated: pd.DataFrame) -> pd.DataFrame:
+    """The rows, with subject_id and day, of a day before the person's own score of the primary visit."""
+    scores = _scores(cohort, cohort.protocol.outcomes.primary)
+    until = scores.loc[scores["visit"] == cohort.protocol.outcomes.primary_visit, ["subject_id", "day"]]
+    placed = dated.merge(until, on="subject_id", suffixes=("", "_until"), validate="many_to_one")
+    return placed[placed["day"] < placed["day_until"]]
+
+
+def _scores(cohort: Cohort, measure: str) -> pd.DataFrame:
     """subject_id, visit, day, value of the analysed; a score without a day counts on the planned day of its visit."""
     outcomes = cohort.of(cohort.tables.outcomes, ANALYSED)
-    own = outcomes[(outcomes["measure"] == cohort.protocol.outcomes.primary) & outcomes["value"].notna()]
+    own = outcomes[(outcomes["measure"] == measure) & outcomes["value"].notna()]
     planned = own["visit"].map({"baseline": 0} | {visit.id: visit.day for visit in cohort.protocol.visits})
     day = own["study_day"].where(own["study_day"].notna(), planned).astype("int64")
     return own.assign(day=day).sort_values(["subject_id", "day"])[["subject_id", "visit", "day", "value"]]
@@ -188,7 +192,7 @@ def experiences(cohort: Cohort) -> tuple[Measure, ...]:
 
 
 def _experience(cohort: Cohort, measure: Measure, changes: pd.Series) -> Row:
-    """The person's mean score up to the primary visit against the change there, by rank."""
+    """The person's mean score before the score of the primary visit against the change there, by rank."""
     scores = _experienced(cohort, measure)
     known = scores[scores.index.isin(changes.index)]
     own = changes.reindex(known.index)
@@ -200,13 +204,8 @@ def _experience(cohort: Cohort, measure: Measure, changes: pd.Series) -> Row:
 
 
 def _experienced(cohort: Cohort, measure: Measure) -> pd.Series:
-    """One number per person: the mean of the scores at visits, or of the peaks of the sessions, up to the primary visit."""
-    plan = cohort.protocol
-    until = next(visit.day for visit in plan.visits if visit.id == plan.outcomes.primary_visit)
-    if measure.id == plan.safety.dissociation:
+    """One number per person: the mean of the scores, or of the peaks of the sessions, before the score of the primary visit."""
+    if measure.id == cohort.protocol.safety.dissociation:
         peaks = window_readings(cohort, measure.id).merge(_sessions(cohort), on=["subject_id", "session"])
-        return peaks[peaks["day"] <= until].groupby("subject_id")["highest"].mean()
-    visits = [visit.id for visit in plan.visits if visit.day <= until]
-    outcomes = cohort.of(cohort.tables.outcomes, ANALYSED)
-    own = outcomes[(outcomes["measure"] == measure.id) & outcomes["visit"].isin(visits) & outcomes["value"].notna()]
-    return own.groupby("subject_id")["value"].mean()
+        return _before_score(cohort, peaks).groupby("subject_id")["highest"].mean()
+    return _before_score(cohort, _scores(cohort, measure.id)).groupby("subject_id")["value"].mean()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: Slopes are given per so many mg/kg: one step of titration.
 STEP = 0.1
 WITH_EVENT = "with an event"
+MEASURED = "has measurements of its own: no limit from reports"
 
 
 def harms_by_person(cohort: Cohort, groups: Mapping[str, pd.DataFrame]) -> Iterator[Row]:
@@ -47,12 +48,16 @@ def by_person_row(cohort: Cohort, key: Key, reached: pd.DataFrame) -> Row:
 
 
 def absent_harms(cohort: Cohort, seen: Iterable[str]) -> Iterator[Row]:
-    """For every kind of harm of the codelist that nobody has on record: what none still allows as a share of people."""
+    """For every kind of harm of the codelist that nobody has on record: what none still allows if everybody was asked.
+
+    A kind with measurements of its own gets no limit: they, not the silence of the reports, say how often it came.
+    """
     declared = {listed.group for listed in cohort.study.codelists[cohort.protocol.safety.event_codelist]}
-    n = cohort.n(TREATED)
+    limit = one_sided_upper_for_zero(cohort.n(TREATED))
+    supposing = replace(limit, method=f"share of people, {limit.method}, supposing that nothing went unrecorded")
+    measured = replace(limit, upper=None, method="share of people on record", reason=limit.reason or MEASURED)
     for kind in sorted(declared - set(seen)):
-        limit = one_sided_upper_for_zero(n)
-        found = replace(limit, method=f"share of people, {limit.method}")
+        found = measured if kind in cohort.protocol.safety.measured_harms else supposing
         yield row(_key("harm_absent", group=kind), found, unit="%", k=0)
 
 

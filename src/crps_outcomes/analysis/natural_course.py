@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crps_outcomes.analysis.cohort import ANALYSED
-from crps_outcomes.analysis.rows import LEAST_FOR_INTERVAL, Key, count_row, mean_row, row
+from crps_outcomes.analysis.estimand import changes
+from crps_outcomes.analysis.rows import LEAST_FOR_INTERVAL, Key, count_row, mean_row, row, small_n
 from crps_outcomes.estimators import Interval, as_floats, as_values
 from crps_outcomes.regression_to_mean import Population, edge_of, expected_fall, resampled, unselected
 from crps_outcomes.slopes import slope, within_slope
@@ -40,12 +41,17 @@ FORMULA = "SD × (1 − reliability) × φ(z) / (1 − Φ(z)) for people whose b
 NO_RULE = "no entry score is declared"
 FEW_ENTERED = f"fewer than {LEAST_FOR_INTERVAL} people at or above the entry score: no estimate"
 NO_FIT = "no normal distribution fits the scores above the entry score"
+ALL_ALIKE = "the same in every bootstrap sample: no interval"
+LEFT = (
+    "observed change minus expected one, which is −(1 − reliability) × (score − mean of everybody) of the same people; "
+    "bootstrap of people"
+)
 
 
 @dataclass(frozen=True)
 class _Entry:
     """One entry per analysed person: the score they entered by (nan where below the rule), whether it is the baseline
-    too, and the change at the primary visit (nan where there is none).
+    too, and the change at the primary visit (nan where none counts).
     """
 
     score: Values
@@ -66,6 +72,7 @@ class _Figures:
     sd: Values
     fall_if_unreliable: Values  # of everybody, were the reliability 0: the fall is this times one minus it
     observed: Values
+    fall_if_followed: Values  # the same fall of those only who have a change, from their own scores
 
 
 def natural_course(cohort: Cohort) -> list[Row]:
@@ -88,10 +95,11 @@ def _change_key(cohort: Cohort, statistic: str, group: str = "") -> Key:
 
 
 def _observed(cohort: Cohort) -> Row:
+    """The primary change as the plan counts it: scores after a hypothetical event are left out."""
     plan = cohort.protocol.outcomes
-    seen = cohort.at(plan.primary, plan.primary_visit, ANALYSED)
-    changes = seen.values("change")
-    return mean_row(_change_key(cohort, "observed"), changes, unit=_unit(cohort), n_missing=seen.n_due - len(changes))
+    found = as_values(changes(cohort, plan.primary, plan.primary_visit))
+    n_missing = cohort.at(plan.primary, plan.primary_visit, ANALYSED).n_due - len(found)
+    return mean_row(_change_key(cohort, "observed"), found, unit=_unit(cohort), n_missing=n_missing)
 
 
 # --- before the first dose ------------------------------------------------------------------------------------------
@@ -177,21 +185,21 @@ def _reliabilities(declared: float, estimated: float | None) -> Mapping[str, flo
 
 
 def _entries(cohort: Cohort, before: pd.DataFrame, entry: float) -> _Entry:
-    """The first score before the first dose is the one people entered by; without one on record it is the baseline."""
+    """The score people entered by: their baseline, or by the plan the first one before the first dose, where there is one."""
     plan = cohort.protocol.outcomes
     start = cohort.at(plan.primary, "baseline", ANALYSED)
     baselines = start.people(start.is_observed)["value"].sort_index()  # so that samples do not hang on the rows' order
-    at_visit = cohort.at(plan.primary, plan.primary_visit, ANALYSED)
-    changes = at_visit.people(at_visit.is_observed)["change"].reindex(baselines.index)
-    grouped = before.groupby("subject_id")["value"]
-    firsts, sizes = grouped.first().reindex(baselines.index), grouped.size().reindex(baselines.index)
-    score = as_floats(firsts.where(firsts.notna(), baselines))
-    known = score[~np.isnan(score)]
+    score, is_baseline = as_floats(baselines), np.ones(len(baselines))
+    if cohort.protocol.plan.regression.entry_score == "first score":
+        grouped = before.groupby("subject_id")["value"]
+        firsts, sizes = grouped.first().reindex(baselines.index), grouped.size().reindex(baselines.index)
+        score = as_floats(firsts.where(firsts.notna(), baselines))
+        is_baseline = np.where(as_floats(sizes) > 1, 0.0, 1.0)
     return _Entry(
         score=np.where(score >= entry, score, np.nan),
-        is_baseline=np.where(as_floats(sizes) > 1, 0.0, 1.0),
-        change=as_floats(changes),
-        edge=edge_of(known, entry),
+        is_baseline=is_baseline,
+        change=as_floats(changes(cohort, plan.primary, plan.primary_visit).reindex(baselines.index)),
+        edge=edge_of(score[~np.isnan(score)], entry),
     )
 
 
@@ -208,12 +216,14 @@ def _entered(cohort: Cohort, entry: _Entry) -> Iterator[Row]:
 def _figures(cohort: Cohort, entry: _Entry, chosen: NDArray[np.int64] | None = None) -> _Figures:
     """The figures of the people chosen: rows of places, one sample each; without, everybody once."""
     places = np.arange(len(entry.score)) if chosen is None else chosen
-    scores, changes = entry.score[places], entry.change[places]
+    scores, followed = entry.score[places], entry.change[places]
     population = _distribution(cohort, scores, entry.edge)
     on_baseline = (~np.isnan(scores)) * entry.is_baseline[places]
     with np.errstate(divide="ignore", invalid="ignore"):
         fall = expected_fall(population, 0.0, entry.edge) * np.asarray(on_baseline.mean(axis=-1))
-    return _Figures(population.mean, population.sd, fall, _mean(changes))
+    above = np.where(on_baseline == 1, scores - population.mean[..., None], 0.0)
+    own = _mean(np.where(np.isnan(followed), np.nan, above))
+    return _Figures(population.mean, population.sd, fall, _mean(followed), own)
 
 
 def _distribution(cohort: Cohort, scores: Values, edge: float) -> Population:
@@ -262,7 +272,7 @@ def _bounded(n: int, estimate: float, samples: Values | None, method: str) -> In
         reason = "in too many bootstrap samples no distribution fits: no interval"
         return Interval(n, estimate, None, None, method, reason=reason)
     if np.ptp(found) == 0:
-        return Interval(n, estimate, None, None, method, reason="all scores are equal: no interval")
+        return Interval(n, estimate, None, None, method, reason=ALL_ALIKE)
     lower, upper = np.quantile(found, [0.025, 0.975])
     return Interval(n, estimate, float(lower), float(upper), method)
 
@@ -293,11 +303,10 @@ def _expected_row(cohort: Cohort, entry: _Entry, group: str, fall: tuple[float, 
 
 
 def _left(cohort: Cohort, entry: _Entry, seen: _Figures, samples: _Figures | None) -> Row:
-    """Observed minus expected change at the declared reliability, both from the same bootstrap samples."""
-    reliability = cohort.protocol.plan.regression.reliability
+    """Observed minus expected change of the people who have a change, both from the same bootstrap samples."""
+    share = 1 - cohort.protocol.plan.regression.reliability
     n = int((~np.isnan(entry.change)).sum())
-    estimate = float(seen.observed) + _fall(seen, reliability)
-    falls = _falls(samples, reliability)
-    drawn = None if samples is None or falls is None else samples.observed + falls
-    found = _bounded(min(n, entry.n_fit), estimate, drawn, "observed minus expected change, bootstrap of people")
+    estimate = float(seen.observed + share * seen.fall_if_followed)
+    drawn = None if samples is None else samples.observed + share * samples.fall_if_followed
+    found = small_n(_bounded(n, estimate, drawn, LEFT), "people with a change")
     return row(_change_key(cohort, "left"), found, unit=_unit(cohort), n_missing=len(entry.change) - n)

@@ -50,7 +50,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Seen:
-    """The analysed people at the primary visit: both scores of those who have them, and how many are due."""
+    """The analysed people at the primary visit: both scores of those whose change counts by the plan, and how many are due."""
 
     start: Values
     after: Values
@@ -75,9 +75,8 @@ def precision(cohort: Cohort) -> list[Row]:
 def _seen(cohort: Cohort) -> Seen:
     plan = cohort.protocol.outcomes
     visited = cohort.at(plan.primary, plan.primary_visit, ANALYSED)
-    start, after = (visited.columns[name][visited.is_observed] for name in ("baseline", "value"))
-    both = ~np.isnan(start) & ~np.isnan(after)
-    return Seen(start[both], after[both], visited.n_due)
+    counted = visited.people(visited.is_observed).loc[changes(cohort, plan.primary, plan.primary_visit).index]
+    return Seen(as_floats(counted["baseline"]), as_floats(counted["value"]), visited.n_due)
 
 
 def _key(cohort: Cohort, statistic: str, group: str = "") -> Key:

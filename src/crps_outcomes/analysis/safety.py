@@ -138,7 +138,12 @@ def _stops(cohort: Cohort) -> Iterator[Row]:
 
 def _none_of(key: Key, n: int) -> Row:
     limit = estimators.one_sided_upper_for_zero(n)
-    return row(key, replace(limit, method=f"share of people, {limit.method}"), unit="%", k=0)
+    return row(
+        key,
+        replace(limit, method=f"share of people, {limit.method}, supposing that nothing went unrecorded"),
+        unit="%",
+        k=0,
+    )
 
 
 # --- around sessions --------------------------------------------------------------------------------------------------
@@ -322,7 +327,10 @@ def _by_dose(cohort: Cohort, events: pd.DataFrame) -> Iterator[Row]:
     )
     counts = linked["third"].value_counts().to_dict()
     for group in (*THIRDS, NOT_KNOWN):
-        people, affected = sessions.loc[thirds == group, "subject_id"], linked.loc[linked["third"] == group, "subject_id"]
+        people, affected = (
+            sessions.loc[thirds == group, "subject_id"],
+            linked.loc[linked["third"] == group, "subject_id"],
+        )
         yield behind(_third(group, counts, sizes), k=affected, n=people)
 
 

@@ -47,6 +47,7 @@ def completeness(facts: Facts) -> Section:
         finding=_finding(facts),
         lede=(
             "Due: the visit window has closed, or a value is there already. A visit that is not due yet counts nowhere. "
+            "While a window is open only people with a value count as due, so the most recent people look complete. "
             "Nothing is dropped in silence: what is refused is counted with its rule."
         ),
         tables={"grid": _grid(facts), "changes": _changes(facts), "refused": _refused(facts)},

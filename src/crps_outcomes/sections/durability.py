@@ -17,7 +17,6 @@ from crps_outcomes.wording import (
     k_of_n,
     mean_in_words,
     sentences,
-    share_in_words,
     share_limits,
     share_line,
     why_hidden,
@@ -271,9 +270,10 @@ def _retreatment(facts: Facts) -> str:
         f"{_share_cell(e)} within {e.key(e.group)} weeks" for e in facts.every("durability", "retreated", population="treated")
         if e.group and not e.mark
     ]  # fmt: skip
+    timed = f" Kaplan–Meier, from the last session of the first series: {'; '.join(read)}." if read and again.k else ""
     return sentences(
-        f"Re-treatment, a session {count(gap)} days or more after the one before, came to "
-        f"{share_in_words(again).replace(' (', ' people whose first series is over (', 1)}.",
-        f"Kaplan–Meier, from the last session of that series: {'; '.join(read)}." if read and again.k else "",
+        f"Re-treatment is a session {count(gap)} days or more after the one before.{timed}",
+        f"Of those on record so far, it came to {count(again.k or 0)} of {people(again.n or 0)} whose first series is over; "
+        "follow-up differs, so that is no rate.",
         f"In {people(again.n_missing or 0)} the first series may still go on." if again.n_missing else "",
     )

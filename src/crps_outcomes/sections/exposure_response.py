@@ -132,7 +132,7 @@ def _experience(facts: Facts) -> Table:
         title=f"What sessions were like, beside the change by {at(facts.primary_visit)}: rank correlation.",
         encoding="Below 0: a stronger experience went with a larger fall. A stronger dose may stand behind both.",
         columns=(
-            *text_columns(("Mean score of a person up to this visit", 80)),
+            *text_columns(("Mean score of a person before the score at this visit", 80)),
             *number_columns(("People", 18), ("Without", 18)),
             *text_columns(("Spearman (95% CI), or why not", 58)),
         ),

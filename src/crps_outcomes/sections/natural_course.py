@@ -90,7 +90,7 @@ def _rows(facts: Facts) -> Iterator[Row]:
     named = (
         ("Observed change", _of(facts, "observed")),
         (f"Expected by regression to the mean alone, {reliability}", _of(facts, "expected", DECLARED)),
-        ("Observed minus expected", _of(facts, "left")),
+        ("Observed minus expected, people with a change", _of(facts, "left")),
         ("Slope per week before the first dose", _of(facts, "slope_before")),
     )
     for name, found in named:
@@ -107,7 +107,9 @@ def _notes(facts: Facts) -> tuple[str, ...]:
         else ""
     )
     method = f"Expected: {expected.method}; the reliability counts as known." if expected.method else ""
-    return (method, everybody)
+    left = _of(facts, "left")
+    own = "" if left.mark else "Observed minus expected: what is expected of the people with a change, by their own scores."
+    return (method, own, everybody)
 
 
 def _sensitivity(facts: Facts) -> Table:
@@ -151,13 +153,14 @@ def _words(facts: Facts) -> tuple[str, ...]:
 
 def _entry(facts: Facts) -> str:
     """The entry rule, and whose baseline is not the score they entered by."""
-    entry = facts.protocol.plan.regression.entry_at_least
-    if entry is None:
+    rule = facts.protocol.plan.regression
+    if rule.entry_at_least is None:
         return (
             "The plan declares no entry score, so the change expected from the choice of people cannot be worked out."
         )
     by = {e.group: e.k or 0 for e in facts.every("natural_course", "people")}
-    words = f"Entry score declared in the plan: {entry:g} or more."
+    which = {"baseline": "at baseline", "first score": "at the first score before treatment"}[rule.entry_score]
+    words = f"Entry score declared in the plan: {rule.entry_at_least:g} or more {which}."
     parts = [
         f"{people(by[group])} {text}"
         for group, text in (

@@ -16,7 +16,7 @@ from crps_outcomes.marks import NOT_AVAILABLE
 from crps_outcomes.numbers import fixed
 from crps_outcomes.plain_words import decimal, when, whole
 from crps_outcomes.report_model import IconArray, Section, Table
-from crps_outcomes.sections.responders import MISSING, OBSERVED, responder
+from crps_outcomes.sections.responders import MISSING, OBSERVED, as_planned, responder
 from crps_outcomes.series import BASELINE
 from crps_outcomes.wording import sentences
 
@@ -82,7 +82,10 @@ def _finding(facts: Facts, harm: Estimate) -> str:
 
 
 def _shown_goal(facts: Facts) -> Estimate:
-    """Everyone whose score is due where that may be shown, else people with a score."""
+    """As the plan counts them where that may be shown, else everyone whose score is due, else people with a score."""
+    planned = as_planned(facts, GOAL)
+    if _known(planned):
+        return planned
     everyone = _goal(facts, MISSING)
     return everyone if _known(everyone) else _goal(facts, OBSERVED)
 
@@ -101,6 +104,7 @@ def _beside(facts: Facts) -> tuple[str, ...]:
         _word(facts, "mean", start=means[0], then=means[1], visit=visit, top=top) if len(means) == 2 else "",
         _word(facts, "missing", missing=unknown, visit=visit) if unknown else "",
         _word(facts, "left_out"),
+        _word(facts, "still_open"),
     ]
     return tuple(sentence for sentence in said if sentence)
 
@@ -127,7 +131,14 @@ def _pain(facts: Facts) -> IconArray:
     found, unknown = _shown_goal(facts), _unknown(facts)
     no = "pain_not" if unknown is not None or found.population == OBSERVED else "not_or_unknown"
     only = "" if found.population == MISSING else _picture(facts, "only")
+    if _known(as_planned(facts, GOAL)) and _has_events(facts):
+        only = _picture(facts, "planned")
     return _array(facts, found, "pain", no, unknown=unknown or 0, only=only)
+
+
+def _has_events(facts: Facts) -> bool:
+    """Whether the plan names events after which a score is no response."""
+    return any(rule.response == "composite" for rule in facts.protocol.plan.intercurrent)
 
 
 def _both(facts: Facts) -> IconArray:
@@ -173,7 +184,7 @@ def _array(  # noqa: PLR0913 - what makes a picture
     sizes: dict[IconKind, int] = {"had": had, "not": PEOPLE - had - unknown, "unknown": unknown}
     words: dict[IconKind, str] = {"had": f"{name}_had", "not": no, "unknown": "unknown"}
     legend = tuple((kind, sizes[kind], _picture(facts, words[kind])) for kind in sizes if sizes[kind])
-    sentence = sentences(_share(facts, found), only)
+    sentence = sentences(_share(facts, found, "none_on_record" if tone == "harm" else "none"), only)
     counts = "; ".join(f"{size} {said}" for _, size, said in legend)
     alt = _picture(facts, "alt", title=title, words=f"{sentence} {counts}.")
     return IconArray(title, sentence, alt, hundred(sizes), legend, tone, WIDTH, HEIGHT)
@@ -188,9 +199,9 @@ def _picture(facts: Facts, key: str, **values: object) -> str:
     return facts.words.say(f"plain.picture.{key}", **values)
 
 
-def _share(facts: Facts, found: Estimate) -> str:
+def _share(facts: Facts, found: Estimate, none: str) -> str:
     """The share with its uncertainty in words: "About 58 of 100. It could be between 46 and 70 of 100."."""
-    key = "none" if not found.k else "all" if found.k == found.n else "about"
+    key = none if not found.k else "all" if found.k == found.n else "about"
     low, high = fixed(found.lower or 0, 0), fixed(found.upper or 0, 0)
     return _picture(facts, key, n=_of_hundred(found), low=low, high=high, people=whole(facts, found.n or 0))
 

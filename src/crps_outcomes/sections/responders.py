@@ -65,6 +65,11 @@ def responder(facts: Facts, percent: int, population: str, visit: str) -> Estima
     return facts.one("responders", "responder", population=population, visit=visit, group=str(percent))
 
 
+def as_planned(facts: Facts, percent: int) -> Estimate:
+    """Responders at the primary visit as the plan counts them: a missing score or a composite event is no response."""
+    return facts.one("endpoints", "responder", visit=facts.primary_visit.id, group=str(percent))
+
+
 def best_known(facts: Facts, percent: int, visit: str) -> tuple[str, Estimate]:
     """The denominator to report first: people with a score, or where that is hidden everyone whose visit is due."""
     observed, missing = (responder(facts, percent, population, visit) for population in (OBSERVED, MISSING))

@@ -95,8 +95,8 @@ def serious_in_words(facts: Facts) -> str:
     if found.upper is None or not found.n:
         return "No serious adverse event is on record."
     return (
-        f"No serious adverse event is on record among {people(found.n)}; up to {_limit(found)} of people could still be affected "
-        "(one-sided exact 95% limit)."
+        f"No serious adverse event is on record among {people(found.n)}; if everybody was asked, that still allows up to "
+        f"{_limit(found)} of people (one-sided exact 95% limit)."
     )
 
 
@@ -106,17 +106,19 @@ def stops_in_words(facts: Facts) -> str:
     if every.mark:
         return f"Stops of ketamine: not shown, because {why_hidden(every)}."
     if not every.k:
-        limit = (
-            "" if every.upper is None or not every.n else f"; up to {_limit(every)} of people could still be affected"
-        )
+        limit = "" if every.upper is None or not every.n else f"; if every stop is recorded, {_still_allowed(every)}"
         return f"No injection broken off and no stopped order of ketamine is on record{limit}."
     reasons = f"for a harm in {harm.mark or counted(harm.k)}" if harm.mark or harm.k else "for a harm in nobody"
     if not harm.mark and not harm.k and harm.upper is not None and harm.n:
-        reasons += f" (up to {_limit(harm)} of people could still be affected)"
+        reasons += f" (if every reason is recorded, {_still_allowed(harm)})"
     among = f"{people(every.k)} of {count(every.n or 0)}"
     return (
         f"Ketamine was broken off or its order stopped in {among}, {reasons}; without a recorded reason it is no harm."
     )
+
+
+def _still_allowed(estimate: Estimate) -> str:
+    return f"that still allows up to {_limit(estimate)} of people"
 
 
 def _limit(estimate: Estimate) -> str:
@@ -287,7 +289,9 @@ def _signals(facts: Facts) -> Table:
     )
     return noted(
         table, facts,
-        "0 (up to ...): nobody, and what none still allows as a share of everyone treated (one-sided exact 95% limit).",
+        "0 (up to ...): nobody on record, and what that still allows as a share of everyone treated if everybody was asked "
+        "(one-sided exact 95% limit). None on record: measured as well, so no limit from reports; see the readings around "
+        "sessions, the liver values and the answers.",
         "Suicidality and misuse belong to a safety review of each person.",
     )  # fmt: skip
 

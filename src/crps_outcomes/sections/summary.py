@@ -10,7 +10,14 @@ from crps_outcomes.marks import NO_INTERVAL, NOT_APPLICABLE
 from crps_outcomes.numbers import count, day_in_words, fixed, interval, people, percent, plural
 from crps_outcomes.report_model import Cell, Run, Section, Table
 from crps_outcomes.sections.completeness import completed_at_primary, pull_in_words
-from crps_outcomes.sections.responders import MISSING, OBSERVED, best_known, responder, responders_in_words
+from crps_outcomes.sections.responders import (
+    MISSING,
+    OBSERVED,
+    as_planned,
+    best_known,
+    responder,
+    responders_in_words,
+)
 from crps_outcomes.sections.safety import ANY, most_frequent, serious_in_words
 from crps_outcomes.series import BASELINE, course_in_words, mean_points, share_points, unit_words, week_of
 from crps_outcomes.wording import (
@@ -52,7 +59,7 @@ def summary(facts: Facts) -> Section:
 
 
 def headline(facts: Facts) -> tuple[Run, ...]:
-    """Responders with both denominators, and function beside them, with counts and intervals."""
+    """Responders as planned and as observed, and function beside them, with counts and intervals."""
     return (*_responder_runs(facts), *_function_runs(facts))
 
 
@@ -62,11 +69,31 @@ def _responder_runs(facts: Facts) -> tuple[Run, ...]:
     goal = improved(facts.primary, first)
     if found.mark:
         return (Run(f"For {at(visit)}, how many people had {goal} is not shown: {why_hidden(found)}."),)
+    planned = as_planned(facts, first)
+    if not planned.mark:
+        return _planned_runs(facts, goal, planned, responders_in_words(population, found))
     missing = responder(facts, first, MISSING, visit.id)
     both = f"; with missing scores counted as not improved, {share_in_words(missing)}"
     counted = ", a missing score counted as not improved" if population == MISSING else "" if missing.mark else both
     who = Run(responders_in_words(population, found), is_strong=True)
     return (Run(f"At {at(visit)}, "), who, Run(f" had {goal} than at the start{counted}."))
+
+
+def _planned_runs(facts: Facts, goal: str, planned: Estimate, observed: str) -> tuple[Run, ...]:
+    return (
+        Run(f"At {at(facts.primary_visit)}, "),
+        Run(responders_in_words(MISSING, planned), is_strong=True),
+        Run(
+            f" had {goal} than at the start, as planned: {_no_response(facts)} is no response. Whatever happened before the "
+            f"score: {observed}."
+        ),
+    )
+
+
+def _no_response(facts: Facts) -> str:
+    """Such as "a missing score, or a score after an event the plan names,"; without such events the first alone."""
+    has_events = any(rule.response == "composite" for rule in facts.protocol.plan.intercurrent)
+    return "a missing score, or one after an event the plan names," if has_events else "a missing score"
 
 
 def _function_runs(facts: Facts) -> tuple[Run, ...]:
@@ -84,7 +111,7 @@ def _function_runs(facts: Facts) -> tuple[Run, ...]:
 def _key_results(facts: Facts) -> Table:
     table = Table(
         title="Key results.",
-        encoding="Small lines: start to last visit, with the 95% interval as a band; the dot is the value of the row.",
+        encoding="Small lines: start to last visit, with the 95% interval as a band; the dot marks the visit of the row.",
         columns=text_columns(("Result", 43), ("Value", 38), ("Course", 33), ("What the numbers say", 60)),
         rows=(
             *(_change_row(facts, "pain", facts.primary, visit) for visit in (facts.primary_visit, facts.later_visit)),
@@ -134,13 +161,17 @@ def _responder_row(facts: Facts, percent: int) -> Row:
     visit = facts.primary_visit
     observed, missing = (responder(facts, percent, population, visit.id) for population in (OBSERVED, MISSING))
     points = share_points(facts, "responders", "responder", population=OBSERVED, group=str(percent))
+    words = f"{capital(improved(facts.primary, percent))}, {at(visit)}"
+    course, planned = _share_course(points, visit, improved(facts.primary, percent)), as_planned(facts, percent)
+    if not planned.mark:
+        beside = f"Observed, as in the course: {share_in_words(observed)} with a score, whatever happened before it."
+        return row(f"{words}, as planned", _big_share(planned), course, beside)
     sentence = (
         f"Not shown: {why_hidden(missing)}."
         if missing.mark
         else f"With missing scores counted as not improved: {share_in_words(missing)}."
     )
-    words = f"{capital(improved(facts.primary, percent))}, {at(visit)}"
-    return row(words, _big_share(observed), _share_course(points, visit, improved(facts.primary, percent)), sentence)
+    return row(words, _big_share(observed), course, sentence)
 
 
 def _big_share(estimate: Estimate) -> Cell:

@@ -14,7 +14,7 @@ from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.flow import REASONS
 from crps_outcomes.analysis.identities import FLOW_NAMES, NAMES, Shown, identities, settle, shown_counts
 from crps_outcomes.analysis.safety import adverse_events
-from crps_outcomes.differencing import Guarded, Register, between, guard
+from crps_outcomes.differencing import Guarded, Register, Standing, between, guard
 from crps_outcomes.disclosure import LEFT_OUT, PROTECTING, Layout, Releasable, protect
 from crps_outcomes.errors import DefinitionError, DisclosureError
 from crps_outcomes.tables import ESTIMATES, build, finish
@@ -40,15 +40,24 @@ FOLLOWING = frozenset({"participants/smd"})
 
 _NUMBERS = ["n", "n_missing", "k", "estimate", "lower", "upper", "sd"]
 _DECIMALS = {"%": 0, "mg/kg": 2, "mg/kg per session": 2, "": 2}
+#: Texts that depend on the numbers of their row: which method was used, or that there was nothing to use one on, tells n.
+_TOLD = ["unit", "method", "reason"]
 _REASON = ["rule", "reason", "stage"]
 
 
 @dataclass(frozen=True)
 class History:
-    """What was released before, and the key of its digests."""
+    """What was released before, the key of its digests, and what this release is made of.
+
+    ``as_of`` is the day it speaks of, "" for one that is not final; ``basis`` tells its data and study from others.
+    ``is_standing``: the next declared day has not come, so every figure stands as it was last released.
+    """
 
     register: Register
     seal: Seal
+    as_of: str = ""
+    basis: str = ""
+    is_standing: bool = False
 
 
 def disclose(
@@ -102,22 +111,55 @@ def release(analysis: Analysis, tables: Tables, study: Study, history: History |
     threshold = study.protocol.disclosure.threshold
     cohort = Cohort(tables, study)
     _check_size(cohort, threshold)
+    if history and history.is_standing:
+        return _as_last_released(analysis, tables, threshold, history)
     coarse, rejections = coarsened(_may_leave(analysis.estimates), cohort, threshold), _rejections(tables)
     estimates = with_fewer_counts(coarse)
     layout = showing_only(layout_of(coarse, analysis.counts, rejections, study), estimates)
     guarded = _guarded(layout, analysis, cohort, history) if history else Guarded(protect(layout), {})
     hidden, before = guarded.page.hidden, history.register.rows if history else {}
-    shown = Releasable(
-        edition="release", threshold=threshold,
+    shown = _releasable(
+        tables, threshold, is_held=guarded.is_held,
         estimates=_carried_estimates(estimates, _hidden_estimates(estimates, hidden, threshold), before),
         counts=_hidden_counts(analysis.counts, hidden, before),
-        people=None, doses=None,
         rejections=_carried_rejections(rejections, _hidden_rejections(rejections, hidden), before),
+    )  # fmt: skip
+    published = _published(shown)
+    last = _standing(history, tuple(published), is_held=guarded.is_held) if history else None
+    return replace(shown, register=Register(guarded.versions, {**before, **published}, last))
+
+
+def _standing(history: History, rows: tuple[str, ...], *, is_held: bool) -> Standing | None:
+    """What stands after this release: itself, or the one before where this one is not final."""
+    return Standing(history.as_of, history.basis, rows, is_held) if history.as_of else history.register.last
+
+
+def _releasable(  # noqa: PLR0913 - a release has so many parts
+    tables: Tables, threshold: int, *, is_held: bool, estimates: pd.DataFrame, counts: pd.DataFrame, rejections: pd.DataFrame
+) -> Releasable:
+    return Releasable(
+        edition="release", threshold=threshold, estimates=estimates, counts=counts, rejections=rejections,
+        people=None, doses=None,
         sources=_sources(tables).assign(n=lambda frame: pd.Series(pd.NA, index=frame.index, dtype="Int64")),
         changes=tables.changes.iloc[:0],
-        rules=release_rules(threshold, is_held=guarded.is_held),
+        rules=release_rules(threshold, is_held=is_held),
     )  # fmt: skip
-    return replace(shown, register=Register(guarded.versions, {**before, **_published(shown)}))
+
+
+def _as_last_released(analysis: Analysis, tables: Tables, threshold: int, history: History) -> Releasable:
+    """The rows of the release that stands, and no other; which rows there would be today is not asked."""
+    register, last = history.register, history.register.last
+    if last is None:
+        raise DisclosureError("nothing was released that could stand")
+    rows = {name: register.rows[name] for name in last.rows}
+    cells = [f"counts/{step}/{column}" for step in analysis.counts["step"] for column in FLOW_NAMES]
+    nothing = _rejections(tables).iloc[:0]
+    return _releasable(
+        tables, threshold, is_held=last.is_held or last.basis != history.basis,
+        estimates=build(ESTIMATES, [_bare(row) for row in rows.values() if "estimate_id" in row]),
+        counts=_hidden_counts(analysis.counts, dict.fromkeys(cells, LEFT_OUT), rows),
+        rejections=_rejections_of([row for name, row in rows.items() if name.startswith("rejections/")], nothing),
+    )  # fmt: skip
 
 
 EDITIONS: Mapping[str, Callable[[Analysis, Tables, Study, History | None], Releasable]] = {
@@ -193,13 +235,21 @@ def _carried_estimates(everything: pd.DataFrame, today: pd.DataFrame, before: Ma
     if not held:
         return today
     kept = cast("list[dict[str, Any]]", today[~today["estimate_id"].isin(held)].to_dict("records"))
-    return build(ESTIMATES, [*kept, *(before[one] for one in held)])
+    return build(ESTIMATES, [*kept, *(_bare(before[one]) for one in held)])
+
+
+def _bare(row: Published) -> Published:
+    """A row as it was published; of a hidden one its key and its mark, whatever an earlier version published beside them."""
+    return row | dict.fromkeys(_NUMBERS) | dict.fromkeys(_TOLD, "") if row["suppressed"] else row
 
 
 def _carried_rejections(everything: pd.DataFrame, today: pd.DataFrame, before: Mapping[str, Published]) -> pd.DataFrame:
     may_stand = set(_refusals(today[today["suppressed"] != PROTECTING]))
     held = [one for one in _refusals(everything) if one in before and one not in may_stand]
-    rows: list[Any] = [*today[~_refusals(today).isin(held)].to_dict("records"), *(before[one] for one in held)]
+    return _rejections_of([*today[~_refusals(today).isin(held)].to_dict("records"), *(before[one] for one in held)], today)
+
+
+def _rejections_of(rows: list[Any], today: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame.from_records(rows, columns=list(today.columns)).astype(dict(today.dtypes))
     return frame.sort_values(_REASON).reset_index(drop=True)
 
@@ -278,7 +328,7 @@ def _hidden_estimates(estimates: pd.DataFrame, hidden: Mapping[str, str], thresh
     frame = frame[frame["suppressed"] != LEFT_OUT].reset_index(drop=True)
     is_hidden = frame["suppressed"] != ""
     frame[_NUMBERS] = frame[_NUMBERS].mask(is_hidden)
-    frame["reason"] = frame["reason"].mask(is_hidden, "")
+    frame[_TOLD] = frame[_TOLD].mask(is_hidden, "")
     return finish(ESTIMATES, _rounded(_without_few_moments(_without_small_quantiles(frame, threshold))))
 
 

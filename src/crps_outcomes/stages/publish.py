@@ -95,9 +95,10 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def current(runs: Path, report: str, edition: str) -> Path | None:
-    """The newest published run of a report and edition, or None. Readers ask here and never list the folder."""
+    """The newest published run of a report and edition, or None, also where its folder is gone. Readers ask here and never list the folder."""
     pointer = runs / _pointer_name(report, edition)
-    return runs / pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+    folder = runs / pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+    return folder if folder and folder.is_dir() else None
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------
