@@ -29,6 +29,7 @@ from crps_outcomes.analysis.precision import (
 )
 from crps_outcomes.facts import Facts
 from crps_outcomes.plan import Look, Precision
+from crps_outcomes.sections.endpoints import endpoints as endpoints_section
 from crps_outcomes.sections.precision import precision as precision_section
 from crps_outcomes.sequential import boundaries
 from crps_outcomes.stages.analyse import Analysis, analyse
@@ -198,6 +199,24 @@ def test_all_looks_together_err_five_times_in_a_hundred():
         found = looked(chance.normal(size=90), bounds)
         wrong += any(not one.change.lower <= 0 <= one.change.upper for one in found)
     assert wrong / rounds == pytest.approx(0.05, abs=0.017)  # three standard errors
+
+
+def test_the_planned_endpoints_say_at_which_look_the_primary_is_read_or_that_none_is_reached():
+    said = {}
+    for first in (30, 50):
+        study, tables = planned(looks=(Look(people=first), Look(people=60))), cohort(people_like(1, 40, 0.0))
+        own = Cohort(tables, study, AS_OF)
+        found = disclose(Analysis(build(FULL_ESTIMATES, endpoints(own)), flow(own, None)), tables, study, "internal")
+        said[first] = "\n".join(lines(endpoints_section(Facts(found, study, study.reports["evidence"], provenance()))))
+    assert "At the look at 30 people: the interval excludes 0" in said[30]
+    assert "no look is reached yet, so nothing is read from it" in said[50]
+    assert "Not at a look yet: descriptive" in said[50]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_looks_of_almost_nobody_are_not_reached(n):
+    found = rows_of(people_like(1, n, 0.0), looks=(Look(people=10), Look(people=150)))
+    assert {one["reason"] for (name, _), one in found.items() if name == "look"} == {"a boundary; not reached"}
 
 
 def test_no_look_declared_is_said():
