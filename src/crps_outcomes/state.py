@@ -318,7 +318,7 @@ class Releases:
     def number(self) -> int:
         """How many releases were remembered here."""
         with self._engine.connect() as connection:
-            return connection.execute(select(func.coalesce(func.max(_RELEASES.c.number), 0))).scalar_one()
+            return int(connection.execute(select(func.coalesce(func.max(_RELEASES.c.number), 0))).scalar_one())
 
     def register(self, key_check: str) -> Register:
         """Everything released before.
