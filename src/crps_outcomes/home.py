@@ -55,7 +55,7 @@ class Home:
 
     @contextmanager
     def one_release_at_a_time(self) -> Iterator[None]:
-        """Releases of this home take turns: each is compared with all before."""
+        """Whoever makes, hands out or withdraws releases of this home takes turns: each is compared with all before."""
         with _locked(self.root / "release.lock", LOCK_EX, "another release is being made"):
             yield
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import unicodedata
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import groupby, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from crps_outcomes.errors import DefinitionError
@@ -24,7 +26,6 @@ from crps_outcomes.state import Records, Withdrawal, Withdrawals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from crps_outcomes.language import Strings
     from crps_outcomes.state import RunRow
@@ -35,6 +36,7 @@ Shelved = Literal["internal", "release"]
 
 CURRENT = {"final", "late"}  # the newest complete run of its kind, in its time or past it
 LONGEST_REASON = 300
+_WORKING = ".handing-out-"  # of a copy on its way into release/
 #: What a run offers to read, in the order of the page; the words beside them stand in the catalogues.
 FILES = {
     "report.pdf": "pdf",
@@ -125,6 +127,11 @@ def withdraw(home: Home, run_id: str, reason: str, today: date) -> None:
     Raises:
         DefinitionError: no such run, it is withdrawn already, or the reason is none.
     """
+    with home.one_release_at_a_time():
+        _withdraw(home, run_id, reason, today)
+
+
+def _withdraw(home: Home, run_id: str, reason: str, today: date) -> None:
     known = {entry.run.run_id: entry for own in entries(home, today).values() for entry in own}
     if run_id not in known:
         raise DefinitionError("withdraw: no run of that name; site/index.html in the home folder lists them")
@@ -155,7 +162,14 @@ def _plain(reason: str) -> str:
 
 
 def publish(home: Home, study: Study, today: date) -> Path:
-    """Write both libraries anew; the page that lists every run."""
+    """Write both libraries anew; the page that lists every run. Who publishes or withdraws waits for who does."""
+    with home.one_release_at_a_time():
+        return _publish(home, study, today)
+
+
+def _publish(home: Home, study: Study, today: date) -> Path:
+    for left in home.release.glob(f"{_WORKING}*"):  # by a process that died
+        remove_folder(left)
     found = entries(home, today)
     _point(home, found)
     released = {kind: own for kind, own in found.items() if kind[1] == "release"}
@@ -168,12 +182,12 @@ def publish(home: Home, study: Study, today: date) -> Path:
 
 def _hand_out(home: Home, entry: Entry) -> None:
     """A copy of a release among what may be handed on; none of one that was withdrawn."""
-    target, working = home.release / entry.run.run_id, home.release / f".{entry.run.run_id}.tmp"
-    remove_folder(working)  # left by a process that died
+    target = home.release / entry.run.run_id
     if entry.withdrawal:
         remove_folder(target)
     elif entry.files and not target.exists():
-        shutil.copytree(home.runs / entry.run.run_id, working)
+        working = Path(tempfile.mkdtemp(prefix=_WORKING, dir=home.release))
+        shutil.copytree(home.runs / entry.run.run_id, working, dirs_exist_ok=True)
         rename(working, target)
 
 

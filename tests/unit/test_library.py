@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
@@ -203,6 +204,17 @@ def test_the_release_library_says_no_count_of_people_or_resources(home):
     run(home, edition="release")
     words = re.sub(r"\d+ (?:Jun|Jul|Sept?|Mar) \d{4}|release-[\w-]+|PDF/A-3", "", released(home).words)
     assert re.findall(r"\d+", words) == []
+
+
+def test_libraries_written_at_once_hand_on_one_whole_copy_and_leave_nothing_behind(home):
+    name = run(home, edition="release")
+    left = home.release / ".handing-out-dead"
+    left.mkdir()
+    with ThreadPoolExecutor(4) as pool:
+        assert len([*pool.map(lambda _: library.publish(home, STUDY, EARLY), range(4))]) == 4
+    assert {one.name for one in home.release.iterdir()} == {name, "index.html"}
+    copied, made = ({one.name for one in folder.rglob("*")} for folder in (home.release / name, home.runs / name))
+    assert copied == made
 
 
 def test_a_release_that_was_withdrawn_is_handed_on_no_more_and_the_reason_stays_in_the_house(home):

@@ -20,6 +20,7 @@ from crps_outcomes.analysis.flow import REASONS
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.facts import Facts
 from crps_outcomes.report_model import Figure, Section
+from crps_outcomes.sections.completeness import MAY_BE_MORE, _refused
 from crps_outcomes.sections.endpoints import _rank
 from crps_outcomes.sections.flow import checked
 from crps_outcomes.sections.pain import person_lines
@@ -334,3 +335,10 @@ if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for made in every_section().values():
         (GOLDEN / f"{made.id}.txt").write_text("\n".join(lines(made)) + "\n", encoding="utf-8")
+
+
+def test_a_release_calls_no_number_refused_a_whole_because_reasons_may_be_left_out():
+    inside = facts()
+    outside = replace(inside, releasable=replace(inside.releasable, edition="release"))
+    assert MAY_BE_MORE in _refused(outside).encoding
+    assert MAY_BE_MORE not in _refused(inside).encoding

@@ -36,6 +36,8 @@ CHANGES = {
     "late": "found late, though older than the pull before",
     "left": "no longer about anybody enrolled",
 }
+#: Said of every release: where a reason was left out, even that there is one would tell, so no sum of a rule is called whole.
+MAY_BE_MORE = "n counts what may be shown: a rule can have refused more, and other rules too."
 STAGES = ("pull", "screen", "tabulate", "score")
 
 
@@ -113,12 +115,13 @@ def _grid_cell(estimate: Estimate) -> Cell:
 
 def _refused(facts: Facts) -> Table:
     found = sorted(_by_rule(facts).items(), key=lambda one: (STAGES.index(one[0][0]), one[0][1]))
+    more = f" {MAY_BE_MORE}" if facts.releasable.edition == "release" else ""
     table = Table(
         title="Refused, by rule.",
-        encoding="Resources or values that do not count, in the order of the stages that refuse them.",
+        encoding="Resources or values that do not count, in the order of the stages that refuse them." + more,
         columns=(*text_columns(("Rule", 44), ("Stage", 16), ("Meaning", 100)), *number_columns(("n", 14))),
         rows=tuple(row(rule, stage, capital(meaning), counted(n)) for (stage, rule), (meaning, n) in found),
-        empty="Nothing was refused.",
+        empty="Nothing was refused." if not more else "Nothing that may be shown was refused.",
         style="dense tight fixed",
     )
     return noted(table, facts)
