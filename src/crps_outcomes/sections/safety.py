@@ -290,7 +290,7 @@ def _signals(facts: Facts) -> Table:
     return noted(
         table, facts,
         "0 (up to ...): nobody on record, and what that still allows as a share of everyone treated if everybody was asked "
-        "(one-sided exact 95% limit). None on record: measured as well, so no limit from reports; see the readings around "
+        "(one-sided exact 95% limit). Nothing on record: measured as well, so no limit from reports; see the readings around "
         "sessions, the liver values and the answers.",
         "Suicidality and misuse belong to a safety review of each person.",
     )  # fmt: skip
