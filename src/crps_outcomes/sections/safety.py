@@ -290,8 +290,8 @@ def _signals(facts: Facts) -> Table:
     return noted(
         table, facts,
         "0 (up to ...): nobody on record, and what that still allows as a share of everyone treated if everybody was asked "
-        "(one-sided exact 95% limit). Nothing on record: measured as well, so no limit from reports; see the readings around "
-        "sessions, the liver values and the answers.",
+        "(one-sided exact 95% limit). Where it says 'none on record', it is measured as well, so there is no limit from "
+        "reports; see the readings around sessions, the liver values and the answers.",
         "Suicidality and misuse belong to a safety review of each person.",
     )  # fmt: skip
 
