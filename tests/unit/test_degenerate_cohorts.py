@@ -59,8 +59,13 @@ def made(name: str, edition: str):
     return compose(found, study, everything, provenance(edition))
 
 
-def said(name: str, edition: str) -> list[str]:
-    return [line for section in made(name, edition).sections for line in lines(section)]
+#: Sections of months and of what a month says: a month is everybody in it, its counts stand beside it, and a chart's limits
+#: are no estimates.
+OF_MONTHS = {"quality", "charts", "process"}
+
+
+def said(name: str, edition: str, but: frozenset[str] | set[str] = frozenset()) -> list[str]:
+    return [line for section in made(name, edition).sections if section.id not in but for line in lines(section)]
 
 
 def n_treated(name: str) -> int:
@@ -76,7 +81,7 @@ def test_a_degenerate_cohort_gives_an_honest_page_or_is_refused(name, edition):
         return
     words = said(name, edition)
     assert [line for line in words if HOLE.search(line)] == []
-    assert [line for line in words if BARE.search(line)] == []
+    assert [line for line in said(name, edition, OF_MONTHS) if BARE.search(line)] == []
     page = page_html(made(name, edition), the_study().root / "templates")
     assert all(f'id="{section}"' in page for section in SECTIONS)
 

@@ -71,7 +71,7 @@ def _responder_runs(facts: Facts) -> tuple[Run, ...]:
         return (Run(f"For {at(visit)}, how many people had {goal} is not shown: {why_hidden(found)}."),)
     planned = as_planned(facts, first)
     if not planned.mark:
-        return _planned_runs(facts, goal, planned, responders_in_words(population, found))
+        return _planned_runs(facts, goal, planned)
     missing = responder(facts, first, MISSING, visit.id)
     both = f"; with missing scores counted as not improved, {share_in_words(missing)}"
     counted = ", a missing score counted as not improved" if population == MISSING else "" if missing.mark else both
@@ -79,14 +79,11 @@ def _responder_runs(facts: Facts) -> tuple[Run, ...]:
     return (Run(f"At {at(visit)}, "), who, Run(f" had {goal} than at the start{counted}."))
 
 
-def _planned_runs(facts: Facts, goal: str, planned: Estimate, observed: str) -> tuple[Run, ...]:
+def _planned_runs(facts: Facts, goal: str, planned: Estimate) -> tuple[Run, ...]:
     return (
         Run(f"At {at(facts.primary_visit)}, "),
         Run(responders_in_words(MISSING, planned), is_strong=True),
-        Run(
-            f" had {goal} than at the start, as planned: {_no_response(facts)} is no response. Whatever happened before the "
-            f"score: {observed}."
-        ),
+        Run(f" had {goal} than at the start, as planned: {_no_response(facts)} is no response."),
     )
 
 
