@@ -11,6 +11,7 @@ import io
 import re
 import shutil
 import subprocess
+import zipfile
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def read(folder: Path) -> Night:
     texts = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        texts |= dict(_pdf(path)) if path.suffix == ".pdf" else {name: path.read_text(encoding="utf-8")}
+        texts |= dict(_pdf(path)) if path.suffix == ".pdf" else {name: _text(path)}
     rows = {row["estimate_id"]: row for row in csv.DictReader(io.StringIO(texts["estimates.csv"]))}
     shown = {
         _quantity(row, role): int(row[role])
@@ -75,6 +76,14 @@ def read(folder: Path) -> Night:
         if row["suppressed"]
     }
     return Night(rows, shown | dict(_boxes(texts["report.html"])), hidden, texts)
+
+
+def _text(path: Path) -> str:
+    """A file as text; of a spreadsheet the texts of all its parts."""
+    if path.suffix != ".xlsx":
+        return path.read_text(encoding="utf-8")
+    with zipfile.ZipFile(path) as book:
+        return "\n".join(book.read(part).decode("utf-8") for part in sorted(book.namelist()))
 
 
 def _names(row: Mapping[str, str]) -> Mapping[str, str]:

@@ -138,7 +138,7 @@ def published(editions: Sequence[Releasable], folder: Path, printed: Sequence[in
     """The run folders of all reports, as their reader has them; some nights with the PDF, all with HTML and tables."""
     study, nights = small_study(), []
     for number, edition in enumerate(editions):
-        for report in study.reports.values():
+        for report in (one for one in study.reports.values() if one.about == "cohort"):
             origin = replace(provenance("release"), report=report.id)
             model = compose(edition, study, report, origin)
             pages = Rendered(page_html(model, study.root / "templates"), b"")
