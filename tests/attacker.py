@@ -38,7 +38,10 @@ _BOXES = frozenset(f"people/{step}" for step in _STEPS)
 
 @dataclass(frozen=True)
 class Night:
-    """One release as its reader has it: rows by id, the counts they show by quantity, and every text of every file."""
+    """One night as its reader has it, all reports together: rows by id, the counts they show by quantity, and every text.
+
+    ``texts`` go by report and file, such as "evidence/report.html".
+    """
 
     rows: Mapping[str, Mapping[str, str]]
     counts: Mapping[str, int]
@@ -59,13 +62,11 @@ class Claim:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(folder: Path) -> Night:
-    """Everything in a run folder: tables, pages, alternative texts, attachments, JSON."""
-    texts = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
-        texts |= dict(_pdf(path)) if path.suffix == ".pdf" else {name: _text(path)}
-    rows = {row["estimate_id"]: row for row in csv.DictReader(io.StringIO(texts["estimates.csv"]))}
+def read(folders: Mapping[str, Path]) -> Night:
+    """Everything in the run folders of a night, by report: tables, pages, alternative texts, attachments, JSON."""
+    texts = {f"{report}/{name}": text for report, folder in folders.items() for name, text in _files(folder)}
+    tables = [text for name, text in texts.items() if name.endswith("/estimates.csv")]
+    rows = {row["estimate_id"]: row for table in tables for row in csv.DictReader(io.StringIO(table))}
     shown = {
         _quantity(row, role): int(row[role])
         for row in rows.values() for role in _ROLES if row[role] and _quantity(row, role)
@@ -75,7 +76,19 @@ def read(folder: Path) -> Night:
         for row in rows.values()
         if row["suppressed"]
     }
-    return Night(rows, shown | dict(_boxes(texts["report.html"])), hidden, texts)
+    boxes = (box for name, text in texts.items() if name.endswith("/report.html") for box in _boxes(text))
+    return Night(rows, shown | dict(boxes), hidden, texts)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        yield from _pdf(path) if path.suffix == ".pdf" else [(name, _text(path))]
+
+
+def is_held(night: Night) -> bool:
+    """Whether a report of the night says that figures were held."""
+    return any(HELD in text for name, text in night.texts.items() if name.endswith("/disclosure.json"))
 
 
 def _text(path: Path) -> str:
@@ -123,8 +136,8 @@ def _pdf(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def pairs_in_words(text: str) -> set[tuple[int, int]]:
-    """Every "k of n" in a text."""
-    plain = re.sub(r"<[^>]+>", " ", text)
+    """Every "k of n" in a text, but for the numbers of pages."""
+    plain = re.sub(r"<[^>]+>|Page \d+ of \d+", " ", text)
     found = re.findall(r"(\d[\d,]*)\s+of\s+(\d[\d,]*)", plain)
     return {(int(k.replace(",", "")), int(n.replace(",", ""))) for k, n in found}
 
@@ -204,7 +217,7 @@ def dated(nights: Sequence[Night]) -> Iterator[Night]:
     """
     before = None
     for night in nights:
-        if before is None or HELD not in night.texts["disclosure.json"]:
+        if before is None or not is_held(night):
             yield night
         else:
             rows = {name: row for name, row in night.rows.items() if row != before.rows.get(name)}
