@@ -269,7 +269,8 @@ def alt_of(watch: Watch) -> str:
         return ""
     lines, n = watch.chart.last.lines[-1], len(watch.known)
     kind = "Run chart" if watch.chart.last.is_run_chart else "Process chart"
-    latest = f"latest {shown_value(watch, watch.series.values[-1])} in {month(watch.series.months[-1])}"
+    last = watch.known[-1]
+    latest = f"latest {big_value(watch, last)} ({counts_of(watch, last)}) in {month(last.visit)}"
     limits = (
         ""
         if lines.upper is None

@@ -30,7 +30,6 @@ SIMULATED, CLOSED_FORM = "simulation", "closed form"
 STEP = 5  # people between two points of the curve
 _STREAM = 11  # keeps this section's draws apart from others of the same seed
 
-INPUT = "an input of the simulation: no interval"
 
 
 @dataclass(frozen=True)

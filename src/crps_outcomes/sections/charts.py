@@ -10,11 +10,12 @@ from crps_outcomes.figure_kit import drawing
 from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
 from crps_outcomes.numbers import month, plural
-from crps_outcomes.report_model import Figure, Section, Table
+from crps_outcomes.report_model import Cell, Figure, Section, Table
 from crps_outcomes.sections.quality import WHY_INSIDE
 from crps_outcomes.watching import (
     alt_of,
     big_value,
+    counts_of,
     decimals,
     shown_value,
     signals,
@@ -131,8 +132,8 @@ def numbers(facts: Facts, watches: Sequence[Watch], title: str) -> Table:
         encoding="Lower and upper process limit; below 13 months the median in place of the mean.",
         columns=(
             *text_columns(("Measure", 46)),
-            *number_columns(("Months", 14), ("Latest", 13), ("Mean", 12), ("Lower", 13), ("Upper", 14)),
-            *text_columns(("Months that signal", 62)),
+            *number_columns(("Months", 14), ("Latest", 32), ("Mean", 12), ("Lower", 13), ("Upper", 14)),
+            *text_columns(("Months that signal", 43)),
         ),
         rows=tuple(_row(one) for one in watches),
         empty="The protocol names no such measure ([[quality.measures]]).",
@@ -151,12 +152,12 @@ def numbers(facts: Facts, watches: Sequence[Watch], title: str) -> Table:
 def _row(watch: Watch) -> Row:
     if watch.chart is None:
         return row(watch.measure.label, "0", *[NOT_AVAILABLE] * 4, "No signal")
-    lines = watch.chart.last.lines[-1]
+    lines, latest = watch.chart.last.lines[-1], watch.known[-1]
     lower, upper = (NOT_APPLICABLE if x is None else shown_value(watch, x) for x in (lines.lower, lines.upper))
     return row(
         watch.measure.label,
         str(len(watch.known)),
-        big_value(watch, watch.known[-1]),
+        Cell(big_value(watch, latest), sub=counts_of(watch, latest)),
         shown_value(watch, lines.centre),
         lower,
         upper,
