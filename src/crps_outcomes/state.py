@@ -102,13 +102,10 @@ _WITHDRAWALS = Table(
     Column("withdrawn_on", String),
     Column("reason", String),
 )
-_RELEASE_KEYS = Table(
-    "release_keys", _METADATA, Column("scope", String(64), primary_key=True), Column("key_check", String(64))
-)
+_RELEASE_KEYS = Table("release_keys", _METADATA, Column("key_check", String(64), primary_key=True))
 _RELEASED_MEMBERS = Table(
     "released_members",
     _METADATA,
-    Column("scope", String(64), primary_key=True),
     Column("quantity", String, primary_key=True),
     Column("version", String(64), primary_key=True),
     Column("members", LargeBinary),
@@ -116,19 +113,15 @@ _RELEASED_MEMBERS = Table(
 _RELEASED_ROWS = Table(
     "released_rows",
     _METADATA,
-    Column("scope", String(64), primary_key=True),
     Column("row", String, primary_key=True),
     Column("content", String),
 )
 _RELEASES = Table(
     "releases",
     _METADATA,
-    Column("scope", String(64), primary_key=True),
-    Column("number", Integer),
+    Column("number", Integer, primary_key=True, autoincrement=False),
     Column("last", String),  # JSON of `differencing.Standing`
 )
-#: One home, one register, whatever the study is called: its readers are the same.
-_SCOPE = "home"
 _AT_ONCE = 500  # SQLite allows 999 variables in one statement in its older builds
 _PATIENCE_SECONDS = 60
 
@@ -309,7 +302,7 @@ def _add_plan(connection: Connection, plan: PlanSeen) -> None:
 class Releases:
     """What was released by one home, and digests of who was behind it (`differencing.Register`).
 
-    An earlier version kept a register for each study; they are read as one.
+    One home, one register, whatever the study is called: its readers are the same.
     """
 
     def __init__(self, url: str) -> None:
@@ -356,7 +349,7 @@ class Releases:
             for table, contents in told:
                 connection.execute(delete(table))
                 for some in _slices(contents):
-                    connection.execute(insert(table), [{"scope": _SCOPE, **one} for one in some])
+                    connection.execute(insert(table), list(some))
         return number
 
 

@@ -156,7 +156,7 @@ def _as_last_released(analysis: Analysis, tables: Tables, threshold: int, histor
     nothing = _rejections(tables).iloc[:0]
     return _releasable(
         tables, threshold, is_held=last.is_held or last.basis != history.basis,
-        estimates=build(ESTIMATES, [_bare(row) for row in rows.values() if "estimate_id" in row]),
+        estimates=build(ESTIMATES, [row for row in rows.values() if "estimate_id" in row]),
         counts=_hidden_counts(analysis.counts, dict.fromkeys(cells, LEFT_OUT), rows),
         rejections=_rejections_of([row for name, row in rows.items() if name.startswith("rejections/")], nothing),
     )  # fmt: skip
@@ -235,12 +235,7 @@ def _carried_estimates(everything: pd.DataFrame, today: pd.DataFrame, before: Ma
     if not held:
         return today
     kept = cast("list[dict[str, Any]]", today[~today["estimate_id"].isin(held)].to_dict("records"))
-    return build(ESTIMATES, [*kept, *(_bare(before[one]) for one in held)])
-
-
-def _bare(row: Published) -> Published:
-    """A row as it was published; of a hidden one its key and its mark, whatever an earlier version published beside them."""
-    return row | dict.fromkeys(_NUMBERS) | dict.fromkeys(_TOLD, "") if row["suppressed"] else row
+    return build(ESTIMATES, [*kept, *(before[one] for one in held)])
 
 
 def _carried_rejections(everything: pd.DataFrame, today: pd.DataFrame, before: Mapping[str, Published]) -> pd.DataFrame:
