@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 Edition = Literal["internal", "release"]
 
 #: Libraries whose version can change a number, a validity verdict or a page.
-LIBRARIES = ("crps-outcomes", "pandas", "scipy", "statsmodels", "fhir.resources", "matplotlib", "weasyprint", "pikepdf")
+LIBRARIES = (
+    "crps-outcomes", "numpy", "pandas", "scipy", "statsmodels", "fhir.resources", "matplotlib", "weasyprint", "pikepdf",
+    "xlsxwriter",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,15 @@ def counts_of(watch: Watch, row: Estimate) -> str:
     return f"{count(row.k)} in {plural(row.n or 0, 'session')}"
 
 
+def counts_in_brief(watch: Watch, row: Estimate) -> str:
+    """The same for a narrow column: "22 of 27", "9", "3 in 25"."""
+    if row.k is None:
+        return count(row.n or 0)
+    if watch.measure.is_share:
+        return k_of_n(row)
+    return count(row.k) if watch.id == "sessions_per_week" else f"{count(row.k)} in {count(row.n or 0)}"
+
+
 def sizes_in_words(watch: Watch) -> str:
     """How large the denominators are; nothing for bare counts."""
     if not watch.known or watch.id == "sessions_per_week":

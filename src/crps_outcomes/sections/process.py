@@ -10,7 +10,7 @@ from crps_outcomes.monitoring import WATCHABLE
 from crps_outcomes.numbers import month
 from crps_outcomes.report_model import Section, Table
 from crps_outcomes.sections.charts import drawn, finding, numbers, told_inside
-from crps_outcomes.watching import big_value, counts_of, watched
+from crps_outcomes.watching import big_value, counts_in_brief, watched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,9 +65,7 @@ def _cell(watch: Watch, name: str) -> str:
     found = next((own for own in watch.rows if own.visit == name), None)
     if found is None:
         return NOT_APPLICABLE
-    rests = (
-        counts_of(watch, found).replace("median of ", "").split(" session")[0].split(" people")[0].split(" person")[0]
-    )
+    rests = counts_in_brief(watch, found)
     if found.mark or found.estimate is None:
         return "\N{EN DASH}" if found.k is None else f"\N{EN DASH} ({rests})"
     return f"{big_value(watch, found)} ({rests})"
