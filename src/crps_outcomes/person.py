@@ -75,14 +75,15 @@ class Person:
         return tuple(self.study.measures[name] for name in wanted)
 
     def scores(self, measure: str) -> tuple[Score, ...]:
-        """Every score of a measure, from the baseline on."""
+        """Every score of a measure, from the baseline on, those of windows that are still open with them."""
         return self._scores.get(measure, ())
 
     @cached_property
     def _scores(self) -> Mapping[str, tuple[Score, ...]]:
         found: dict[str, list[Score]] = {}
         outcomes = self.tables.outcomes
-        for row in records(outcomes[outcomes["value"].notna()]):
+        outcomes = outcomes.assign(score=outcomes["value"].fillna(outcomes["provisional"]))
+        for row in records(outcomes[outcomes["score"].notna()]):
             found.setdefault(row["measure"], []).append(self._score(row))
         return {measure: tuple(sorted(own, key=lambda one: one.week)) for measure, own in found.items()}
 
@@ -91,7 +92,7 @@ class Person:
         planned = {BASELINE: 0, **{visit.id: visit.day for visit in self.visits}}[row["visit"]]
         number = planned if pd.isna(row["study_day"]) else int(row["study_day"])
         on = None if pd.isna(row["taken_on"]) else row["taken_on"].date()
-        return Score(row["visit"], number / 7, float(row["value"]), tuple(row["source_refs"].split()), on)
+        return Score(row["visit"], number / 7, float(row["score"]), tuple(row["source_refs"].split()), on)
 
     @cached_property
     def sessions(self) -> tuple[dict[str, Any], ...]:

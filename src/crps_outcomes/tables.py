@@ -207,6 +207,7 @@ OUTCOMES = _table(
     measure=_text(),
     visit=_text(),  # "baseline" or a visit id of the protocol
     value=_number(),
+    provisional=_number(),  # of a visit that is not due: what value would be if nothing else came; enters no statistic
     baseline=_number(),
     change=_number(),  # value - baseline
     percent_change=_number(),  # 100 * change / baseline; missing where the baseline is 0

@@ -54,6 +54,15 @@ def test_start_and_latest_scores_stand_beside_their_change_thresholds_and_reliab
     assert rows["Physical function, T-score"][3] == "+2 [unconfirmed]"
 
 
+def test_a_score_in_a_window_that_is_still_open_stands_on_the_page():
+    own = tables()
+    at = (own.outcomes["subject_id"] == FULL) & (own.outcomes["visit"] == "week_12")
+    value = own.outcomes["value"]
+    early = own.outcomes.assign(provisional=value.where(at), value=value.mask(at))
+    early["state"] = early["state"].mask(at & value.notna(), "not due")
+    assert person(of=replace(own, outcomes=early)).scores("pain_nrs") == person(of=own).scores("pain_nrs")
+
+
 def test_the_heading_is_computed_and_keeps_the_mark_of_what_is_not_confirmed():
     assert section("patient_scores").finding == (
         "Pain is 2.5 points lower at week 12 than at the start, beyond the reliable change of 2.2 [example]"

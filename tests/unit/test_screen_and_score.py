@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -59,6 +60,29 @@ def test_an_open_window_is_not_due_and_not_missing():
     outcomes = run([], as_of=date(2026, 2, 1))[1].outcomes.set_index(["measure", "visit"])["state"]
     assert outcomes["pain_nrs", "week_2"] == "missing"  # closed on day 18, 28 January
     assert outcomes["pain_nrs", "week_4"] == "not due"  # open until day 35
+
+
+def pain(value: int, on: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation", "id": f"pain-{on}", "status": "final", "subject": {"reference": "Patient/p1"},
+        "code": {"coding": [{"system": "http://loinc.org", "code": "72514-3"}]}, "effectiveDateTime": on,
+        "valueInteger": value,
+    }  # fmt: skip
+
+
+def test_a_score_in_an_open_window_is_provisional_until_the_window_has_closed():
+    scores = [pain(8, "2026-01-08"), pain(3, "2026-02-02"), pain(5, "2026-02-07")]  # days -2, 23 and 28
+
+    def week_4(as_of: date, known: int) -> list[object]:
+        _, scored, _ = run(scores[:known], as_of=as_of)
+        row = scored.outcomes.set_index(["measure", "visit"]).loc[("pain_nrs", "week_4")]
+        is_analysed = scored.subjects["is_analysed"].item()
+        numbers = [row[name] for name in ("value", "provisional", "change", "is_responder_50")]
+        return [row["state"], row["derivation"], *(None if pd.isna(one) else one for one in numbers), is_analysed]
+
+    assert week_4(date(2026, 2, 3), 2) == ["not due", "the window is still open", None, 3, None, None, False]
+    assert week_4(date(2026, 2, 14), 3) == ["not due", "the window is still open", None, 5, None, None, False]
+    assert week_4(date(2026, 2, 15), 3) == ["observed", "", 5, None, -3, False, True]  # day 35, the last, is over
 
 
 def test_nobody_without_a_crps_diagnosis_or_a_dose_counts_as_treated():

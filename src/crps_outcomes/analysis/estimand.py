@@ -104,7 +104,7 @@ def score_days(cohort: Cohort, measure: str, visit: str) -> pd.Series:
     own = outcomes[(outcomes["measure"] == measure) & (outcomes["visit"] == visit)]
     last = next(one.window_days[1] for one in cohort.protocol.visits if one.id == visit)
     ends = cohort.populations[TREATED].set_index("subject_id")["first_dose_on"] + pd.Timedelta(days=last)
-    taken = own.set_index("subject_id")["taken_on"].reindex(ends.index)
+    taken = own[own["state"] == "observed"].set_index("subject_id")["taken_on"].reindex(ends.index)
     return taken.where(taken.notna(), ends)
 
 

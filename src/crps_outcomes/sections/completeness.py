@@ -48,8 +48,7 @@ def completeness(facts: Facts) -> Section:
         short="Completeness and data quality",
         finding=_finding(facts),
         lede=(
-            "Due: the visit window has closed, or a value is there already. A visit that is not due yet counts nowhere. "
-            "While a window is open only people with a value count as due, so the most recent people look complete. "
+            "Due: the visit window has closed. A visit that is not due yet counts nowhere, not even with a value. "
             "Nothing is dropped in silence: what is refused is counted with its rule."
         ),
         tables={"grid": _grid(facts), "changes": _changes(facts), "refused": _refused(facts)},

@@ -185,9 +185,8 @@ def _rules(facts: Facts) -> tuple[str, ...]:
         f"Enrolment: by {SELECTORS[facts.protocol.enrolment.selector]}. Day 0 is the local day of the first intramuscular "
         f"dose ({facts.protocol.timezone}).",
         f"Visits: {'; '.join(_visit_words(visit) for visit in facts.visits)}. The value nearest the planned day counts.",
-        "Due: the window has closed by the as-of day, or a value is there already. While a window is open, who has a value "
-        "counts and who has none does not: completeness, and shares in which missing counts as no response, are likely to "
-        "look better for the most recent people than they will once it has closed.",
+        "Due: the window has closed before the as-of day. A value in a window that is still open is not counted yet: one "
+        "nearer the planned day may come, and people who have none so far would be left out beside it.",
         f"Start value: the {facts.protocol.baseline.pick} in its window and before the first dose; a later value never "
         "stands in for it.",
         f"Sessions: injections within {fixed(exposure.session_gap_hours, 0)} hours. Series: sessions less than "

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from crps_outcomes.stages.tabulate import Tabulated
     from crps_outcomes.study import Study
 
+OPEN_WINDOW = "the window is still open"
+
 _SEXES = ("female", "male", "other", "unknown")
 
 
@@ -42,7 +44,8 @@ def score(tabulated: Tabulated, enrolled: Mapping[str, date | None], study: Stud
         tabulated: the cohort's rows.
         enrolled: day of enrolment by subject id, None where the source gives none.
         study: the protocol and its measures.
-        as_of: the last day that exists; a visit whose window is still open then is "not due", not missing.
+        as_of: the last day that exists; a visit whose window is still open then is "not due", not missing, and a value
+            in it is provisional, for another may yet be nearer the day.
     """
     diagnoses = _by_subject(tabulated.diagnoses)
     first_doses = first_im_doses(tabulated.doses, study)
@@ -120,11 +123,13 @@ def _with_all(found: pd.DataFrame, measure: Measure) -> pd.DataFrame:
 def _with_state(frame: pd.DataFrame, as_of: date) -> pd.DataFrame:
     closes_on = frame["first_dose_on"] + pd.to_timedelta(frame["last_day"], unit="D")
     is_open = (closes_on >= pd.Timestamp(as_of)) & (frame["visit"] != "baseline")
-    states = pd.Series("missing", index=frame.index).mask(is_open, "not due").mask(frame["value"].notna(), "observed")
-    reasons = states.map({"missing": "no value in the window", "not due": "the window is still open", "observed": ""})
-    text = frame["derivation"].where(frame["value"].notna(), reasons)
-    refs = frame["source_refs"].where(frame["value"].notna(), "")
-    return frame.assign(state=states, derivation=text, source_refs=refs)
+    is_known = frame["value"].notna()
+    states = pd.Series("missing", index=frame.index).mask(is_known, "observed").mask(is_open, "not due")
+    reasons = states.map({"missing": "no value in the window", "not due": OPEN_WINDOW, "observed": ""})
+    text = frame["derivation"].where(states == "observed", reasons)
+    refs = frame["source_refs"].where(is_known, "")
+    provisional, value = frame["value"].where(is_open), frame["value"].mask(is_open)
+    return frame.assign(state=states, derivation=text, source_refs=refs, value=value, provisional=provisional)
 
 
 def _with_change(frame: pd.DataFrame, measures: Mapping[str, Measure]) -> pd.DataFrame:
@@ -163,7 +168,7 @@ def _with_composites(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
         own = own.merge(found, on=["subject_id", "visit"], how="left", validate="one_to_one")
         is_known = own["value"].notna()
         own["state"] = own["state"].mask(is_known, "observed")
-        reasons = own["state"].map({"not due": "the window is still open"}).where(~is_known, own["derivation"])
+        reasons = own["state"].map({"not due": OPEN_WINDOW}).where(~is_known, own["derivation"])
         own["derivation"] = reasons.where(reasons.notna(), "not every part has a value and a baseline above 0")
         own["source_refs"] = own["source_refs"].where(is_known, "")
         frame = pd.concat([frame[frame["measure"] != measure.id], own[frame.columns]], ignore_index=True)

@@ -92,15 +92,20 @@ def _found(chart: Chart, setting: Setting) -> Found:
 
 
 def _values(values: Iterable[Value], first_dose_at: datetime | None, setting: Setting) -> dict[str, dict[str, float]]:
-    """The baseline (latest value before the first dose) and the value of each visit; nothing for the untreated."""
+    """The baseline (latest value before the first dose) and the value of each visit whose window has closed.
+
+    Nothing for the untreated.
+    """
     found: dict[str, dict[str, float]] = {}
     if first_dose_at is None:
         return found
     first_day = -setting.study.protocol.baseline.window_days[0]
+    lasted = (setting.options.ends_on - first_dose_at.date()).days
+    closed = {visit.id for visit in setting.study.protocol.visits if visit.window_days[1] < lasted}
     for one in sorted(values, key=lambda value: value.at):
         is_before = one.at < first_dose_at and (first_dose_at.date() - one.at.date()).days <= first_day
         visit = "baseline" if is_before else one.visit
-        if one.visit:
+        if one.visit and visit in {"baseline", *closed}:
             found.setdefault(one.measure, {})[visit] = one.value
     return found
 
