@@ -12,8 +12,6 @@ import argparse
 import sys
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +21,13 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from crps_outcomes import estimators  # noqa: E402
+from crps_outcomes import estimators, mixed, survival  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from crps_outcomes.estimators import Interval
+    from crps_outcomes.survival import KaplanMeier
 
 SIZES = (12, 25, 50, 100, 200)
 SESSIONS, RATE = 6, 0.15  # intramuscular sessions of a person, adverse events of a session
@@ -110,12 +109,11 @@ GENERATORS = {"normal": normal, "skewed": skewed, "MNAR dropout": mnar, "heavy t
 
 @dataclass(frozen=True)
 class Estimator:
-    """What is asked of a cohort, and what the answer would be from everybody; ``share`` of the rounds that it is given."""
+    """What is asked of a cohort, and what the answer would be from everybody."""
 
     estimate: Callable[[Sample], Interval]
     truth: Callable[[Sample], float]
     unit: str
-    share: float = 1.0
 
 
 def better(sample: Sample) -> np.ndarray:
@@ -143,6 +141,16 @@ def _pseudomedian(sample: Sample) -> float:
     return float(np.median((change[:half] + change[half : 2 * half]) / 2))
 
 
+def _curve(sample: Sample) -> KaplanMeier:
+    return survival.kaplan_meier(sample.until, sample.is_lost)
+
+
+def _course(sample: Sample) -> Interval:
+    """The last change of a model over three visits; who is not seen at the last one has the middle score."""
+    scores = np.column_stack([sample.start, sample.middle, np.where(sample.is_seen, sample.after, np.nan)])
+    return mixed.changes(scores, np.array([0.0, 2.0, 4.0]), "unstructured")[-1]
+
+
 ESTIMATORS = {
     "mean change, t": Estimator(
         lambda s: estimators.mean_t(s.changes), lambda s: float(np.mean(s.after - s.start)), "points"
@@ -153,34 +161,14 @@ ESTIMATORS = {
         _non_responder, lambda s: 100 * float((better(s) & s.is_seen).mean()), "%"
     ),
     "events per 100 sessions": Estimator(_rate, lambda _: 100 * RATE, "per 100"),
+    "still responding, 12 weeks": Estimator(
+        lambda s: survival.share_at(_curve(s), HORIZON), lambda s: 100 * float((s.lasts > HORIZON).mean()), "%"
+    ),
+    "median time to loss": Estimator(
+        lambda s: survival.median_time(_curve(s)), lambda s: float(np.median(s.lasts)), "weeks"
+    ),
+    "mean change, mixed model": Estimator(_course, lambda s: float(np.mean(s.after - s.start)), "points"),
 }  # fmt: skip
-
-if find_spec("crps_outcomes.survival"):
-    survival = import_module("crps_outcomes.survival")
-
-    def _curve(sample: Sample):
-        return survival.kaplan_meier(sample.until, sample.is_lost)
-
-    ESTIMATORS |= {
-        "still responding, 12 weeks": Estimator(
-            lambda s: survival.share_at(_curve(s), HORIZON), lambda s: 100 * float((s.lasts > HORIZON).mean()), "%"
-        ),
-        "median time to loss": Estimator(
-            lambda s: survival.median_time(_curve(s)), lambda s: float(np.median(s.lasts)), "weeks"
-        ),
-    }
-
-if find_spec("crps_outcomes.mixed"):
-    mixed = import_module("crps_outcomes.mixed")
-
-    def _course(sample: Sample) -> Interval:
-        """The last change of a model over three visits; who is not seen at the last one has the middle score."""
-        scores = np.column_stack([sample.start, sample.middle, np.where(sample.is_seen, sample.after, np.nan)])
-        return mixed.changes(scores, np.array([0.0, 2.0, 4.0]), "unstructured")[-1]
-
-    ESTIMATORS["mean change, mixed model"] = Estimator(
-        _course, lambda s: float(np.mean(s.after - s.start)), "points", 0.1
-    )
 
 
 # --- the study ------------------------------------------------------------------------------------------------------
@@ -220,8 +208,7 @@ def study(rounds: int, sizes: tuple[int, ...] = SIZES, names: tuple[str, ...] = 
             chance = np.random.default_rng([SEED, g, n])
             samples = [GENERATORS[generator](chance, n) for _ in range(rounds)]
             for name in names:
-                own = samples[: max(int(rounds * ESTIMATORS[name].share), 1)]
-                yield summarised(name, generator, n, [ESTIMATORS[name].estimate(sample) for sample in own])
+                yield summarised(name, generator, n, [ESTIMATORS[name].estimate(sample) for sample in samples])
 
 
 def summarised(name: str, generator: str, n: int, found: list[Interval]) -> Result:
@@ -243,8 +230,7 @@ HEAD = """# Simulation study
 
 How far the primary estimates lie from the truth on average (bias), and how often their 95 % intervals hold it (coverage),
 on invented cohorts. The estimators are the functions the report calls; the cohorts are made by
-`benchmarks/simulation_study.py`, which writes this page. Seed {seed}; {rounds} rounds for each cell, a tenth of them for
-the mixed model.
+`benchmarks/simulation_study.py`, which writes this page. Seed {seed}; {rounds} rounds for each cell.
 
 | generator | what it does |
 |---|---|

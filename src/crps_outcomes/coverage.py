@@ -33,7 +33,7 @@ KNOWN_UNDERCOVERAGE = (
     ),
     Undercoverage(
         "skewed",
-        ("mean change, t",),
+        ("mean change, t", "mean change, mixed model"),
         "where a few change very much, mean changes of about 25 people or fewer",
     ),
     Undercoverage(
