@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from crps_outcomes.analysis.identities import Identity, Shown
+    from crps_outcomes.definitions import Rule
     from crps_outcomes.differencing import Register
 
 LOW, PROTECTING = "low", "c"
@@ -66,7 +67,13 @@ class Releasable:
     changes: pd.DataFrame
     rules: tuple[str, ...]
     actions: pd.DataFrame | None = None
+    rule: Rule = "CMS"
     register: Register | None = field(default=None, repr=False)  # what is remembered of this release; never published
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether counts are, or are to be, rounded to the nearest 5."""
+        return self.edition == "release" and self.rule == "NHS"
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ from crps_outcomes.analysis.cohort import Cohort
 from crps_outcomes.analysis.identities import Identity, Shown
 from crps_outcomes.disclosure import Layout, Page, audit, hide_small, protect
 from crps_outcomes.errors import DefinitionError, DisclosureError
+from crps_outcomes.hiding import layout_of, showing_only
 from crps_outcomes.stages.analyse import analyse
-from crps_outcomes.stages.disclose import disclose, layout_of, showing_only
+from crps_outcomes.stages.disclose import disclose
 from crps_outcomes.tables import LEDGER, build
 
 THRESHOLD = 11

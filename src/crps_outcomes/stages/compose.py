@@ -300,6 +300,7 @@ def _meta(facts: Facts) -> tuple[tuple[str, str], ...]:
         "valid_until": facts.day(date.fromisoformat(until)) if until else "",
         "treated": counted(facts.n_at("treated")),
         "data": f"{kind}, {words[f'data.{facts.provenance.data_status}']}",
+        "counts": words["counts.rounded"] if facts.releasable.is_rounded else "",
         "protocol": words.say(name, id=protocol.id, version=protocol.version),
     }
     return tuple((words[f"label.{label}"], value) for label, value in found.items() if value)
