@@ -132,6 +132,7 @@ def compose(
         status=_status(facts),
         draft=draft_in_words(facts) if facts.provenance.is_draft else "",
         meta=_meta(facts),
+        rounding=facts.words["counts.rounded"] if releasable.is_rounded else "",
         author=study.protocol.site,
         created=provenance.as_of.isoformat(),
         identity=provenance.identity,
@@ -300,7 +301,6 @@ def _meta(facts: Facts) -> tuple[tuple[str, str], ...]:
         "valid_until": facts.day(date.fromisoformat(until)) if until else "",
         "treated": counted(facts.n_at("treated")),
         "data": f"{kind}, {words[f'data.{facts.provenance.data_status}']}",
-        "counts": words["counts.rounded"] if facts.releasable.is_rounded else "",
         "protocol": words.say(name, id=protocol.id, version=protocol.version),
     }
     return tuple((words[f"label.{label}"], value) for label, value in found.items() if value)
