@@ -30,18 +30,19 @@ from attacker import (
     rounded_to_five,
     single_answers,
 )
+from crps_outcomes import hiding
 from crps_outcomes.analysis.function import function
 from crps_outcomes.analysis.identities import identities
 from crps_outcomes.analysis.members import Vector, settle_members
 from crps_outcomes.analysis.pain import pain
 from crps_outcomes.analysis.participants import participants
 from crps_outcomes.analysis.responders import responders
+from crps_outcomes.carrying import History
 from crps_outcomes.differencing import Register, Seal
 from crps_outcomes.home import Home
 from crps_outcomes.stages import analyse as stage
-from crps_outcomes.stages import disclose as disclosing
 from crps_outcomes.stages.compose import compose
-from crps_outcomes.stages.disclose import History, disclose
+from crps_outcomes.stages.disclose import disclose
 from crps_outcomes.stages.publish import publish
 from crps_outcomes.stages.render import Rendered, page_html, render
 from crps_outcomes.tables import ESTIMATES, LEDGER, build
@@ -216,7 +217,7 @@ def test_without_the_guard_the_same_attacker_finds_who_came_and_went(truths, tmp
 
 
 def test_rounding_instead_of_the_guard_gives_single_answers_away(truths, tmp_path, monkeypatch):
-    monkeypatch.setattr(disclosing, "_rounded", lambda frame: frame.round(2))
+    monkeypatch.setattr(hiding, "with_decimals", lambda frame: frame.round(2))
     editions = [_rounded_counts(edition) for edition in released(truths[:6], is_guarded=False)]
     assert right([*single_answers(published(editions, tmp_path))], truths)
 

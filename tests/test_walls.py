@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "crps_outcomes"
 FILES = sorted(PACKAGE.rglob("*.py"))
 CALCULATION = [*sorted((PACKAGE / "stages").glob("*.py")), *sorted((PACKAGE / "analysis").glob("*.py")),
-               PACKAGE / "estimators.py", *sorted((PACKAGE / "sections").glob("*.py"))]
+               *(PACKAGE / name for name in ("estimators.py", "hiding.py", "carrying.py", "rounding.py")), *sorted((PACKAGE / "sections").glob("*.py"))]
 
 # The pull is the stage that talks to a source, and the render runs in a child process: both take what they need of the
 # outside by argument, and import no client or clock either unless it stands here with its reason.
@@ -22,7 +22,8 @@ FORBIDDEN_CALLS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.to
 MAY_FILL = {
     "analysis/dosing.py": (1, "the first session of a series has no interval before it"),
     "analysis/safety.py": (1, "an event whose seriousness nobody recorded is not counted as serious"),
-    "stages/disclose.py": (7, "look-ups in tables of marks, reasons and decimals: what is not listed there has none"),
+    "hiding.py": (6, "look-ups in tables of marks, reasons and decimals: what is not listed there has none"),
+    "stages/disclose.py": (1, "a look-up in the ledger: a type of resource that has no hole there has none"),
 }
 MAY_NAME = {
     "stages/render.py": ({"urllib"}, "takes addresses apart to refuse them; it opens none"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from itertools import pairwise
 from math import sqrt
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -19,7 +19,7 @@ from crps_outcomes.monitoring import Quality
 from crps_outcomes.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 Direction = Literal["lower", "higher", "none"]
 Selector = Literal["group", "research_subject", "episode_of_care", "care_plan", "list"]
@@ -611,11 +611,33 @@ def _in_every_year(text: str) -> str:
 MonthDay = Annotated[str, Field(pattern=r"^\d{2}-\d{2}$"), AfterValidator(_in_every_year)]
 
 
+#: Whose rule of small cells a release edition follows.
+Rule = Literal["CMS", "NHS"]
+#: The smallest count that each rule shows. CMS (2024): no cell of 1 to 10. NHS HES: 1 to 7 hidden, all others to the nearest 5.
+THRESHOLDS: Mapping[str, int] = {"CMS": 11, "NHS": 8}
+
+
 class Disclosure(Definition):
     """The release edition's small-cell rule, and when it may be renewed."""
 
-    threshold: int = Field(default=11, ge=2)
+    rule: Rule = "CMS"
+    threshold: int = Field(default=THRESHOLDS["CMS"], ge=2)  # the rule's own, where it is not stated
     release_days: tuple[MonthDay, ...] = ()  # a release edition is renewed from these days on; none: at any time
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_rule(cls, told: Any) -> Any:
+        own = THRESHOLDS.get(str(told.get("rule", "CMS"))) if isinstance(told, dict) else None
+        return {"threshold": own, **told} if own else told
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Disclosure:
+        if self.rule == "NHS" and self.threshold != THRESHOLDS["NHS"]:
+            raise ValueError(
+                f"threshold: the NHS rule hides 1 to {THRESHOLDS['NHS'] - 1} and rounds the rest, so leave it out or say "
+                f'{THRESHOLDS["NHS"]}; another threshold goes with rule = "CMS", which rounds nothing'
+            )
+        return self
 
     def last_day(self, day: date) -> date | None:
         """The newest declared day up to a day; None where none is declared."""

@@ -12,11 +12,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
+from scipy.sparse import block_array, csr_array, eye_array, hstack
 
 from crps_outcomes.errors import DisclosureError
 
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
+    from numpy.typing import NDArray
 
     from crps_outcomes.analysis.identities import Identity, Shown
+    from crps_outcomes.definitions import Rule
     from crps_outcomes.differencing import Register
 
 LOW, PROTECTING = "low", "c"
@@ -40,6 +42,9 @@ LEAST_CANDIDATES = 3
 
 #: In the first looks around a quantity, those with more neighbours than this are not looked beyond.
 _FEW_CONNECTIONS = 12
+
+#: In parts with more quantities than this, the report nearest to the true one is looked for before the extreme ones.
+_LARGE_PART = 100
 
 #: What it costs the reader to lose a row of this section, when there is a choice.
 WEIGHTS = {"pain": 5, "responders": 5, "function": 3, "safety": 3, "counts": 3}
@@ -66,7 +71,13 @@ class Releasable:
     changes: pd.DataFrame
     rules: tuple[str, ...]
     actions: pd.DataFrame | None = None
+    rule: Rule = "CMS"
     register: Register | None = field(default=None, repr=False)  # what is remembered of this release; never published
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether counts are, or are to be, rounded to the nearest 5."""
+        return self.edition == "release" and self.rule == "NHS"
 
 
 @dataclass(frozen=True)
@@ -322,19 +333,31 @@ class Evidence:
     """
 
     others: list[Mapping[str, int]]
+    reach: dict[str, tuple[int, int]] = field(default_factory=dict)  # the smallest and the largest value in any of them
 
     def leaves_doubt(self, page: Page, name: str) -> bool:
         """Whether nothing, something not small, or three small values are known to be possible."""
-        values = [page.layout.truth[name], *(other[name] for other in self.others if name in other)]
-        lowest, highest = min(values), max(values)
+        true = page.layout.truth[name]
+        lowest, highest = self.reach.get(name, (true, true))
+        lowest, highest = min(lowest, true), max(highest, true)
         return lowest == 0 or highest >= page.layout.threshold or highest - lowest + 1 >= LEAST_CANDIDATES
 
     def fitting(self, page: Page) -> Evidence:
         """What a reader of this page cannot rule out: the reports that have the true values of all it shows."""
-        return Evidence([other for other in self.others if page.published.isdisjoint(other)])
+        kept = Evidence([])
+        for other in self.others:
+            if page.published.isdisjoint(other):
+                kept._take(other)
+        return kept
 
     def add(self, page: Page, report: Mapping[str, int]) -> None:
-        self.others.append({name: value for name, value in report.items() if value != page.layout.truth[name]})
+        self._take({name: value for name, value in report.items() if value != page.layout.truth[name]})
+
+    def _take(self, other: Mapping[str, int]) -> None:
+        self.others.append(other)
+        for name, value in other.items():
+            lowest, highest = self.reach.get(name, (value, value))
+            self.reach[name] = (min(lowest, value), max(highest, value))
 
 
 def is_safe(page: Page, name: str, evidence: Evidence) -> bool:
@@ -348,9 +371,8 @@ def is_safe(page: Page, name: str, evidence: Evidence) -> bool:
     if evidence.leaves_doubt(page, name):
         return True
     for part in page.surroundings(name):
-        system = puzzle(page, part)
-        for largest in (True, False):
-            evidence.add(page, system.extreme(name, largest=largest))
+        for report in puzzle(page, part).reports(name, page.layout.truth):
+            evidence.add(page, report)
             if evidence.leaves_doubt(page, name):
                 return True
     return False
@@ -367,8 +389,47 @@ class Puzzle:
     """
 
     places: Mapping[str, int]
+    threshold: int
     constraints: LinearConstraint
     bounds: Bounds
+
+    def reports(self, name: str, truth: Mapping[str, int]) -> Iterator[Mapping[str, int]]:
+        """Reports in which this quantity is another one; the last two have its largest and its smallest value.
+
+        Those before them differ from the true report in as little as they can, so that they go on being evidence when
+        other rows are shown again: with large parts this saves most of the work.
+        """
+        if len(self.places) > _LARGE_PART:
+            more, less = min(truth[name] + 2, self.threshold), max(truth[name] - 2, 0)
+            yield from self._nearest(name, truth, more, np.inf)
+            yield from self._nearest(name, truth, 0, less)
+        for largest in (True, False):
+            yield self.extreme(name, largest=largest)
+
+    def _nearest(
+        self, name: str, truth: Mapping[str, int], lowest: float, highest: float
+    ) -> Iterator[Mapping[str, int]]:
+        """The report that differs about the least from the true one while this quantity lies between two values, if there is one.
+
+        Behind the variables stands, for every quantity, the size of its difference from the truth.
+        """
+        n, others = len(self.places), len(self.bounds.lb) - len(self.places)
+        true = np.array([truth[one] for one in self.places], dtype=float)
+        same, unbound = eye_array(n), np.full(n, np.inf)
+        own = hstack([same, csr_array((n, others))])
+        blocks: Any = [[self.constraints.A, None], [own, -same], [own, same]]
+        sides = [*self.constraints.lb, *-unbound, *true], [*self.constraints.ub, *true, *unbound]
+        low, high = np.array([*self.bounds.lb, *np.zeros(n)]), np.array([*self.bounds.ub, *unbound])
+        low[self.places[name]], high[self.places[name]] = lowest, min(highest, high[self.places[name]])
+        solved = milp(
+            np.array([0.0] * (n + others) + [1.0] * n), integrality=np.array([1] * (n + others) + [0] * n),
+            bounds=Bounds(low, high), constraints=LinearConstraint(block_array(blocks, format="csr"), *sides), options={"mip_rel_gap": 0.5},
+        )  # fmt: skip
+        if solved.x is not None:
+            yield self._counts(solved.x)
+
+    def _counts(self, values: NDArray[np.float64]) -> Mapping[str, int]:
+        return {one: round(float(value)) for one, value in zip(self.places, values, strict=False)}
 
     def extreme(self, name: str, *, largest: bool) -> Mapping[str, int]:
         """The values of all its quantities in one report that gives this one its largest or smallest value."""
@@ -377,7 +438,7 @@ class Puzzle:
         solved = milp(goal, integrality=np.ones(len(goal), dtype=int), bounds=self.bounds, constraints=self.constraints)
         if solved.x is None:
             raise DisclosureError("the disclosure audit found no solution; the report does not add up")
-        return {one: round(float(value)) for one, value in zip(self.places, solved.x, strict=False)}
+        return self._counts(solved.x)
 
 
 Equation = tuple[dict[int, float], float, float]  # coefficients by variable, lower and upper side
@@ -397,7 +458,8 @@ def puzzle(page: Page, part: frozenset[str]) -> Puzzle:
         *(_mark([switches[one] for one in own], page.hidden[row]) for row, own in marks.items()),
     ]
     highest = np.array([most] * len(names) + [1.0] * (2 * len(switched)))
-    return Puzzle(places, _constraint(equations, len(highest)), Bounds(np.zeros(len(highest)), highest))
+    constraint, bounds = _constraint(equations, len(highest)), Bounds(np.zeros(len(highest)), highest)
+    return Puzzle(places, page.layout.threshold, constraint, bounds)
 
 
 def _kept(page: Page, row: str, part: frozenset[str]) -> bool:

@@ -90,8 +90,13 @@ def mean_t(values: Values, alpha: float = 0.05) -> Interval:
     sd = float(np.std(values, ddof=1))
     if is_constant(values):
         return Interval(n, mean, None, None, method, sd=0.0, reason="all values are equal: no interval")
+    return Interval(n, mean, *t_limits(mean, sd, n, alpha), method, sd=sd)
+
+
+def t_limits(mean: float, sd: float, n: int, alpha: float = 0.05) -> tuple[float, float]:
+    """The limits of the t interval of a mean of ``n`` values."""
     lower, upper = stats.t.interval(1 - alpha, n - 1, loc=mean, scale=sd / n**0.5)
-    return Interval(n, mean, float(lower), float(upper), method, sd=sd)
+    return float(lower), float(upper)
 
 
 def p_of_no_change(values: Values) -> float:

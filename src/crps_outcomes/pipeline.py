@@ -14,15 +14,17 @@ from zoneinfo import ZoneInfo
 
 from crps_outcomes import derive as derivation
 from crps_outcomes import library, plan_history, pseudonyms
+from crps_outcomes.carrying import History
 from crps_outcomes.differencing import Seal
 from crps_outcomes.errors import DefinitionError, DisclosureError, IncompleteDataError, NoPatientsError
 from crps_outcomes.failures import bounded
 from crps_outcomes.home import Home
 from crps_outcomes.language import Form
 from crps_outcomes.provenance import trace, with_history
+from crps_outcomes.releases import Releases
 from crps_outcomes.snapshot import Snapshot, open_snapshot
 from crps_outcomes.stages import analyse, compose, disclose, publish, render
-from crps_outcomes.state import Records, Releases, RunRow, Verdicts, Withdrawals
+from crps_outcomes.state import Records, RunRow, Verdicts, Withdrawals
 from crps_outcomes.study import load
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ def _disclosed(  # noqa: PLR0913, PLR0917 - what was estimated, and what a relea
     releases, seal = Releases(place.state_url), Seal(place.release_key)
     register = releases.register(seal.check)
     _refuse_if_forgotten(place, releases.number(), is_empty=not register.versions and not register.rows)
-    releasable = disclose.disclose(analysis, tables, study, edition, disclose.History(
+    releasable = disclose.disclose(analysis, tables, study, edition, History(
         register, seal,
         as_of="" if is_draft else basis.as_of.isoformat(),
         basis=f"{basis.as_of} {basis.snapshot} {study.digest}",

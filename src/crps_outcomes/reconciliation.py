@@ -1,7 +1,8 @@
 """The same number in several places of a report: read back from what will be printed, and compared before it is drawn.
 
 What sections compute from one row agrees by construction; this catches the section that asks another row, adds up
-other cells, or is changed by mistake.
+other cells, or is changed by mistake. Rounding keeps that: one count has one rounded value wherever it is printed. Sums are
+compared in the internal edition only, because what is hidden, held or rounded need not add up.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def _change(known: Mapping[str, Section], facts: Facts) -> Iterator[Place]:
 
 
 def _sessions(known: Mapping[str, Section], facts: Facts) -> Iterator[Place]:
-    if facts.is_release:  # cells are hidden and held there, each for itself
+    if facts.is_release:  # cells are hidden, held and rounded there, each for itself
         return
     finding = known["dosing"].finding if "dosing" in known else ""
     yield Place("the heading of what was given", _read(rf"{COUNT} intramuscular session", finding))

@@ -234,6 +234,7 @@ class ReportModel:
     identity: str
     sections: tuple[Section, ...]
     draft: str = ""  # what every page of a draft says: that it is one, and what is missing
+    rounding: str = ""  # that counts are rounded, where they are
     pulled: str = ""  # how complete the data are, and what changed since the data before
     form: Form = PLAIN  # language of the furniture, paper, attachments
     text_lang: str = ENGLISH  # language of the sentences

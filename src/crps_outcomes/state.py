@@ -1,15 +1,14 @@
 """State: what is remembered between runs, in one database (SQLite in the home folder, or any SQLAlchemy URL).
 
-It holds verdicts by content hash, snapshots, runs, the analysis plans they used, what was released, and where the next pull may go on from. Resources
-and tables are files; here stand only hashes, counts, names and plans. Every object may be used by several threads at once; processes take turns. A table
-is created where it is missing and never altered, so that a database of an earlier version goes on being used.
+It holds verdicts by content hash, snapshots, runs, the analysis plans they used, and where the next pull may go on from;
+what was released stands beside them (`releases`). Resources and tables are files; here stand only hashes, counts, names and
+plans. Every object may be used by several threads at once; processes take turns. A table is created where it is missing and
+never altered, so that a database of an earlier version goes on being used.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +17,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
@@ -34,8 +32,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
-from crps_outcomes.differencing import DIGEST_BYTES, Register, Standing
-from crps_outcomes.errors import DisclosureError
 from crps_outcomes.plan_history import UNKNOWN, PlanSeen
 
 if TYPE_CHECKING:
@@ -102,26 +98,6 @@ _WITHDRAWALS = Table(
     Column("withdrawn_on", String),
     Column("reason", String),
 )
-_RELEASE_KEYS = Table("release_keys", _METADATA, Column("key_check", String(64), primary_key=True))
-_RELEASED_MEMBERS = Table(
-    "released_members",
-    _METADATA,
-    Column("quantity", String, primary_key=True),
-    Column("version", String(64), primary_key=True),
-    Column("members", LargeBinary),
-)
-_RELEASED_ROWS = Table(
-    "released_rows",
-    _METADATA,
-    Column("row", String, primary_key=True),
-    Column("content", String),
-)
-_RELEASES = Table(
-    "releases",
-    _METADATA,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("last", String),  # JSON of `differencing.Standing`
-)
 _AT_ONCE = 500  # SQLite allows 999 variables in one statement in its older builds
 _PATIENCE_SECONDS = 60
 
@@ -169,14 +145,14 @@ class Verdicts:
     """The memory of fhir.resources' verdicts: content hash -> "" for valid, else "path: rule"."""
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
 
     def get_many(self, hashes: Iterable[str]) -> dict[str, str]:
         """The known verdicts among these hashes."""
         with self._engine.connect() as connection:
             return {
                 row.hash: row.verdict
-                for some in _slices(sorted(set(hashes)))
+                for some in slices(sorted(set(hashes)))
                 for row in connection.execute(select(_VERDICTS).where(_VERDICTS.c.hash.in_(some)))
             }
 
@@ -190,7 +166,7 @@ class Records:
     """What was published: snapshots and runs."""
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
 
     def add_snapshot(self, manifest: Manifest, night: Night | None = None) -> None:
         """Remember that a pull ended in this snapshot; it becomes the latest, also when the same data came before.
@@ -299,81 +275,6 @@ def _add_plan(connection: Connection, plan: PlanSeen) -> None:
         connection.execute(insert(_PLANS).values(sequence=last.sequence + 1 if last else 1, **vars(plan)))
 
 
-class Releases:
-    """What was released by one home, and digests of who was behind it (`differencing.Register`).
-
-    One home, one register, whatever the study is called: its readers are the same.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
-
-    def number(self) -> int:
-        """How many releases were remembered here."""
-        with self._engine.connect() as connection:
-            return int(connection.execute(select(func.coalesce(func.max(_RELEASES.c.number), 0))).scalar_one())
-
-    def register(self, key_check: str) -> Register:
-        """Everything released before.
-
-        Raises:
-            DisclosureError: it was written with another key, so nothing can be compared with it.
-        """
-        with self._engine.connect() as connection:
-            if any(one.key_check != key_check for one in connection.execute(select(_RELEASE_KEYS))):
-                raise DisclosureError(
-                    "release.key in the home folder is not the one earlier releases were remembered with; put it back"
-                )
-            versions: dict[str, list[dict[bytes, bytes]]] = {}
-            for row in connection.execute(select(_RELEASED_MEMBERS).order_by("quantity", "version")):
-                versions.setdefault(row.quantity, []).append(_unpacked(row.members))
-            rows = {row.row: json.loads(row.content) for row in connection.execute(select(_RELEASED_ROWS))}
-            told = connection.execute(select(_RELEASES.c.last)).scalar_one_or_none()
-        return Register({name: tuple(own) for name, own in versions.items()}, rows, _standing(told))
-
-    def keep(self, register: Register, key_check: str) -> int:
-        """Remember a release in place of what was known before, all of it or nothing; how many there were."""
-        number = self.number() + 1
-        members = [
-            {"quantity": name, "version": _in_order(place, packed), "members": packed}
-            for name, own in register.versions.items()
-            for place, packed in enumerate(map(_packed, own))
-        ]
-        rows = [{"row": name, "content": json.dumps(content)} for name, content in register.rows.items()]
-        last = json.dumps(asdict(register.last)) if register.last else ""
-        told: tuple[tuple[Table, list[dict[str, Any]]], ...] = (
-            (_RELEASE_KEYS, [{"key_check": key_check}]), (_RELEASES, [{"number": number, "last": last}]),
-            (_RELEASED_MEMBERS, members), (_RELEASED_ROWS, rows),
-        )  # fmt: skip
-        with self._engine.begin() as connection:
-            for table, contents in told:
-                connection.execute(delete(table))
-                for some in _slices(contents):
-                    connection.execute(insert(table), list(some))
-        return number
-
-
-def _standing(told: str | None) -> Standing | None:
-    if not told:
-        return None
-    last = json.loads(told)
-    return Standing(**{**last, "rows": tuple(last["rows"])})
-
-
-def _in_order(place: int, packed: bytes) -> str:
-    """The name of a version: names in order are versions in order, the last released at the end."""
-    return f"{place:06d}-{hashlib.sha256(packed).hexdigest()[:57]}"
-
-
-def _packed(version: Mapping[bytes, bytes]) -> bytes:
-    return b"".join(person + content for person, content in sorted(version.items()))
-
-
-def _unpacked(packed: bytes) -> dict[bytes, bytes]:
-    pairs = (packed[at : at + 2 * DIGEST_BYTES] for at in range(0, len(packed), 2 * DIGEST_BYTES))
-    return {pair[:DIGEST_BYTES]: pair[DIGEST_BYTES:] for pair in pairs}
-
-
 @dataclass(frozen=True)
 class Withdrawal:
     """That a run is not to be used any more, since when and why."""
@@ -387,7 +288,7 @@ class Withdrawals:
     """Which runs were withdrawn."""
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
 
     def add(self, withdrawal: Withdrawal) -> None:
         """Remember that a run was withdrawn."""
@@ -410,12 +311,12 @@ def _put_night(connection: Connection, night: Night) -> None:
         )
 
 
-def _engine(url: str) -> Engine:
+def open_engine(url: str, tables: MetaData = _METADATA) -> Engine:
     """An engine whose tables exist. No connection outlives its use, so threads and forks cannot share one."""
     arguments = {"timeout": _PATIENCE_SECONDS} if url.startswith("sqlite") else {}
     engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
     with engine.begin() as connection:
-        for table in _METADATA.sorted_tables:
+        for table in tables.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
     return engine
 
@@ -424,7 +325,7 @@ def _replace(engine: Engine, table: Table, rows: Sequence[Mapping[str, Any]]) ->
     """Put rows in place of those with the same key, in one transaction; plain SQL, the same on every database."""
     (key,) = table.primary_key.columns
     with engine.begin() as connection:
-        for some in _slices(rows):
+        for some in slices(rows):
             connection.execute(delete(table).where(key.in_([row[key.name] for row in some])))
             connection.execute(insert(table), some)
 
@@ -434,5 +335,6 @@ def _all(engine: Engine, table: Table, order: ColumnElement[Any]) -> list[tuple[
         return [tuple(row) for row in connection.execute(select(table).order_by(order))]
 
 
-def _slices(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def slices(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """The rows, so many at once as one statement may have."""
     return (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))

@@ -17,14 +17,16 @@ from crps_outcomes import pipeline, pseudonyms
 from crps_outcomes.analysis.identities import NAMES, Identity, Shown, identities, settle, shown_counts
 from crps_outcomes.analysis.members import behind, collected, nobody_known, settle_members
 from crps_outcomes.analysis.rows import Key, share_row
+from crps_outcomes.carrying import History
 from crps_outcomes.definitions import Disclosure
 from crps_outcomes.differencing import Register, Seal, changed, derivable, fails, guard, shown_behind
 from crps_outcomes.disclosure import LEFT_OUT, Layout, Page
 from crps_outcomes.errors import DisclosureError, PipelineError
 from crps_outcomes.home import Home, _draw, secret
+from crps_outcomes.releases import Releases
 from crps_outcomes.stages.analyse import analyse
-from crps_outcomes.stages.disclose import HELD, History, disclose
-from crps_outcomes.state import Records, Releases, RunRow
+from crps_outcomes.stages.disclose import HELD, disclose
+from crps_outcomes.state import Records, RunRow
 from extractor import KEY_AND_MARK
 
 SEAL = Seal(b"k" * 32)

@@ -24,13 +24,15 @@ from cohort_tables import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crps_outcomes import disclosure
 from crps_outcomes.analysis.coarse import OTHER_TERMS, coarsened, frequent_terms, kept_steps, with_fewer_counts
 from crps_outcomes.analysis.cohort import Cohort
 from crps_outcomes.analysis.identities import Identity, Shown
-from crps_outcomes.disclosure import Layout, Page, audit, hide_small, protect
+from crps_outcomes.disclosure import Layout, Page, audit, hide_small, protect, puzzle
 from crps_outcomes.errors import DefinitionError, DisclosureError
+from crps_outcomes.hiding import layout_of, showing_only
 from crps_outcomes.stages.analyse import analyse
-from crps_outcomes.stages.disclose import disclose, layout_of, showing_only
+from crps_outcomes.stages.disclose import disclose
 from crps_outcomes.tables import LEDGER, build
 
 THRESHOLD = 11
@@ -186,6 +188,34 @@ def test_nothing_can_be_recovered_from_a_random_table_with_margins(table):
     assert audit(page) == ()
     assert solved_by_subtraction(page) == set()
     assert not any(page.layout.is_small(name) for name in page.published)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(2, 4).flatmap(lambda width: st.lists(
+        st.lists(st.integers(0, 20), min_size=width, max_size=width), min_size=2, max_size=4
+    ))
+)  # fmt: skip
+def test_looking_for_the_nearest_report_first_hides_the_same_rows(table):
+    layout = two_way(table)
+    by_extremes = protect(layout).hidden
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disclosure, "_LARGE_PART", 0)
+        assert protect(layout).hidden == by_extremes
+
+
+def test_the_nearest_report_is_one_that_a_reader_cannot_rule_out():
+    layout = two_way([[3, 20, 30], [25, 4, 18], [16, 17, 5]])
+    page = protect(layout)
+    unknown, n_found = puzzle(page, frozenset(page.unknown)), 0
+    for name in layout.small:
+        for lowest, highest in ((layout.truth[name] + 2, np.inf), (0, layout.truth[name] - 2)):
+            for found in unknown._nearest(name, layout.truth, lowest, highest):
+                guess, n_found = {**layout.truth, **found}, n_found + 1
+                assert lowest <= guess[name] <= highest
+                assert all(guess[one.total] == sum(guess[part] for part in one.parts) for one in layout.identities)
+                assert all(guess[one.quantity] == one.value for one in layout.shown if one.row not in page.hidden)
+    assert n_found >= len(layout.small) == 3
 
 
 @settings(max_examples=40, deadline=None)

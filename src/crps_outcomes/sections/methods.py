@@ -217,8 +217,10 @@ DURABILITY = (
 
 
 def _statistics(facts: Facts) -> tuple[str, ...]:
+    then = "; every other count is rounded to the nearest 5" if facts.releasable.is_rounded else ""
     hidden = (
-        f"Release edition: counts of 1 to {facts.threshold - 1} are hidden, then further cells until none can be worked out."
+        f"Release edition: counts of 1 to {facts.threshold - 1} are hidden, then further cells until none can be worked "
+        f"out{then}."
         if facts.is_release
         else "Internal edition: small cells are shown; it must not leave the service."
     )

@@ -132,6 +132,7 @@ def compose(
         status=_status(facts),
         draft=draft_in_words(facts) if facts.provenance.is_draft else "",
         meta=_meta(facts),
+        rounding=facts.words["counts.rounded"] if releasable.is_rounded else "",
         author=study.protocol.site,
         created=provenance.as_of.isoformat(),
         identity=provenance.identity,

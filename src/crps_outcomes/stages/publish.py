@@ -16,6 +16,7 @@ import pandas as pd
 
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.home import private_folder, sync_folder, write_private
+from crps_outcomes.rounding import BASE
 from crps_outcomes.traced import plain
 from crps_outcomes.workbook import workbook
 
@@ -61,7 +62,10 @@ def contents(
     rendered: Rendered, model: ReportModel, releasable: Releasable, provenance: Provenance
 ) -> dict[str, bytes]:
     """Every file of the run by its name inside the folder. Names come from our own counters and section names."""
-    rules = {"edition": releasable.edition, "threshold": releasable.threshold, "rules": releasable.rules}
+    rules = {
+        "edition": releasable.edition, "rule": releasable.rule, "threshold": releasable.threshold,
+        "rounded_to": BASE if releasable.is_rounded else None, "rules": releasable.rules,
+    }  # fmt: skip
     about = {"title": model.title, "kind": model.kind, "pulled": model.pulled, "draft": model.draft}
     files = {
         "report.pdf": rendered.pdf,
