@@ -24,8 +24,9 @@ from crps_outcomes.errors import PipelineError
 from crps_outcomes.evidence import typeset
 from crps_outcomes.number_links import linked
 from crps_outcomes.numbers import people
+from crps_outcomes.reconciliation import AGREEMENTS
 from crps_outcomes.sections import responders, safety, summary
-from crps_outcomes.sections.responders import OBSERVED, responder
+from crps_outcomes.sections.responders import MISSING, OBSERVED, responder
 from crps_outcomes.stages.compose import compose, with_ids
 from crps_outcomes.stages.render import page_html, render
 from crps_outcomes.traced import mark, plain, refs_of, short_id, spans, traced, wrapped
@@ -344,9 +345,42 @@ def test_a_table_that_does_not_add_up_to_its_total_stops_the_report(monkeypatch)
         model_of(64, "internal")
 
 
-def test_a_headline_with_another_n_than_its_table_stops_the_report(monkeypatch):
-    monkeypatch.setattr(
-        summary, "best_known", lambda facts, percent, visit: (OBSERVED, responder(facts, percent, OBSERVED, "week_12"))
-    )
-    with pytest.raises(PipelineError, match="the denominator of the headline and the table of responders"):
+def test_a_headline_that_disagrees_with_the_table_of_planned_endpoints_stops_the_report(monkeypatch):
+    monkeypatch.setattr(summary, "as_planned", lambda facts, percent: responder(facts, percent, MISSING, "week_12"))
+    with pytest.raises(PipelineError, match="the table of key results and the table of planned endpoints"):
         model_of(64, "internal")
+
+
+def at_week_12(population):
+    return lambda facts, percent, visit: (population, responder(facts, percent, population, "week_12"))
+
+
+@pytest.mark.parametrize(("edition", "population"), [("internal", OBSERVED), ("release", MISSING)])
+def test_a_heading_of_responders_at_another_visit_than_its_table_stops_the_report(monkeypatch, edition, population):
+    monkeypatch.setattr(responders, "best_known", at_week_12(population))
+    with pytest.raises(PipelineError, match="the heading of responders"):
+        model_of(64, edition)
+
+
+def test_a_headline_at_another_visit_than_the_heading_of_responders_stops_a_release(monkeypatch):
+    monkeypatch.setattr(summary, "best_known", at_week_12(MISSING))
+    with pytest.raises(PipelineError, match="the headline and the heading of responders"):
+        model_of(64, "release")
+
+
+#: How many places each agreement must find in the cohort of the tests; a sentence in other words would end it in silence.
+PLACES = {
+    "internal": {"treated": 3, "analysed": 2, "planned": 3, "observed": 2, "curves": 2, "change": 2, "sessions": 3, "events": 3},
+    "release": {"due": 3, "change": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edition", ["internal", "release"])
+def test_every_place_that_must_agree_with_another_is_found(edition):
+    known = {section.id: section for section in model_of(64, edition).sections}
+    facts = replace(report_fixture.facts(64, edition), study=with_ids(the_study()), is_traced=True)
+    found = {
+        agreement.__name__.strip("_"): sum(place.printed is not None for place in agreement(known, facts))
+        for agreement in AGREEMENTS
+    }
+    assert {name: n for name, n in found.items() if n > 1} == PLACES[edition]
