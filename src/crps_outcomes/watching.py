@@ -54,7 +54,8 @@ class Watch:
     def chart(self) -> spc.Chart | None:
         if not self.known:
             return None
-        return with_ids(chart_of(self.measure, self.plan, self.series), lambda segment: self._ref("centre", segment.start))
+        found = chart_of(self.measure, self.plan, self.series)
+        return with_ids(found, lambda segment: self._ref("centre", segment.start))
 
     def _ref(self, statistic: str, place: int, group: str = "") -> str:
         """The id of a row that was worked out from the months, by the place of its month; "" where nothing is traced."""
@@ -160,11 +161,12 @@ def counts_of(watch: Watch, row: Estimate) -> str:
 
 def counts_in_brief(watch: Watch, row: Estimate) -> str:
     """The same for a narrow column: "22 of 27", "9", "3 in 25"."""
+    n = 0 if row.n is None else row.n
     if row.k is None:
-        return count(row.n or 0)
+        return count(n)
     if watch.measure.is_share:
         return k_of_n(row)
-    return count(row.k) if watch.id == "sessions_per_week" else f"{count(row.k)} in {count(row.n or 0)}"
+    return count(row.k) if watch.id == "sessions_per_week" else f"{count(row.k)} in {count(n)}"
 
 
 def sizes_in_words(watch: Watch) -> str:
@@ -196,7 +198,8 @@ def said(watch: Watch) -> str:
 def _run_chart(watch: Watch, segment: spc.Segment) -> str:
     found = spc.runs(segment)
     centre = shown_value(watch, segment.lines[-1].centre)
-    start = f"Run chart of {months_in_words(watch.points(segment))} (limits from {spc.LEAST_FOR_LIMITS}), median {centre}: "
+    n_months = months_in_words(watch.points(segment))
+    start = f"Run chart of {n_months} (limits from {spc.LEAST_FOR_LIMITS}), median {centre}: "
     if found.longest > found.longest_allowed:
         longest = count(watch.told(found.longest, "runs", segment.start, LONGEST))
         return f"{start}{longest} in a row on one side, more than chance gives."

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from cohort_tables import the_study
@@ -21,12 +21,15 @@ from crps_outcomes.numbers import month
 from crps_outcomes.stages.compose import with_ids
 from crps_outcomes.traced import plain
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 
 @dataclass(frozen=True)
 class Known:
     """What is known by id: numbers, and texts that a mark may name; ``words`` may stand anywhere, the longest first."""
 
-    values: Mapping[str, list[float]]
+    numbers: Mapping[str, list[float]]
     named: Mapping[str, tuple[str, ...]]
     words: tuple[str, ...]
     lang: str = "en-GB"
@@ -144,8 +147,8 @@ def _number(value) -> list[float]:
 # --- one person -----------------------------------------------------------------------------------------------------
 
 
-def known_of_person(person) -> Known:
-    """What the page of one person may print, read from the person's own tables."""
+def known_of_person(person, page) -> Known:
+    """What the page of one person may print, read from the person's own tables; open items are rows of the page's last."""
     own, plan = person.tables, the_study().protocol
     scores = own.outcomes[own.outcomes["value"].notna()]
     values = {f"outcomes/{row['measure']}/{row['visit']}": [row["value"]] for row in scores.to_dict("records")}
@@ -163,6 +166,7 @@ def known_of_person(person) -> Known:
             values[f"events/{kind}/{term}"] = [float(len(same)), float(same["is_serious"].fillna(value=False).sum())]
     harms = own.events[own.events["kind"].isin(["adverse event", "condition", "discontinuation"])]
     values["events"] = [float(len(harms))]
+    values["open items"] = [float(len(page.sections[-1].tables["open"].rows))]
     values |= dict(_readings(own, plan))
     return Known(values | _declared(), named, words_of(person.provenance, days=_days_of(person)))
 
@@ -218,6 +222,8 @@ CONSTANTS = {
     r"[Bb]elow 13 (months|dots)|limits from 13": "points from which a chart has limits",
     r"\b7 (rising or falling|on one side)|2\.66 mean moving ranges|fewer than 20 are": "the rules of process charts",
     r"last 12 complete months": "the length of a table",
+    r"behind page 1": "the first page",
+    r"(Fewer than|Weniger als) 25 ": "people from which the sheet has pictures",
     r"95 of 100 unchanged people": "what a reliable change is",
 }
 
@@ -254,7 +260,9 @@ def words_of(
 @cache
 def _pattern(word: str) -> re.Pattern[str]:
     """The word where it is no part of a longer number."""
-    return re.compile(rf"(?<![\d])(?<!\d\.){re.escape(word)}(?!\.?\d)", re.IGNORECASE)
+    before = r"(?<!\d)(?<!\d\.)" if word[0].isdigit() else ""
+    after = r"(?!\.?\d)" if word[-1].isdigit() else ""
+    return re.compile(f"{before}{re.escape(word)}{after}", re.IGNORECASE)
 
 
 @cache
@@ -281,16 +289,17 @@ def judged(page: str, known: Known) -> tuple[list, list]:
 
 def _holds(piece, known: Known) -> bool:
     ref = piece.refs[0]
-    if any(piece.text.lower() in text.lower() for text in known.named.get(ref, ())):
+    is_number = bool(re.fullmatch(r"[\d.,]+", piece.text))
+    if not is_number and any(piece.text.lower() in text.lower() for text in known.named.get(ref, ())):
         return True
-    if any(one not in known.values for one in piece.refs):
+    if any(one not in known.numbers for one in piece.refs):
         return False
     keys = re.split(r"[/:, ]+", ref)  # a week, a grade or a month out of the row's own key
     keys += [month(key) for key in keys if re.fullmatch(r"\d{4}-\d\d", key)]
     text = piece.text.translate(str.maketrans(",.", ".,")) if known.lang == "de" else piece.text
     return (
         text in keys
-        or is_printed_from(text, known.values, piece.refs)
+        or is_printed_from(text, known.numbers, piece.refs)
         or _is_rest_of_hundred(piece.text, piece.refs, known)
     )
 

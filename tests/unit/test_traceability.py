@@ -60,8 +60,10 @@ def known(n, edition, report="evidence", lang="en-GB"):
     return known_of(releasable_of(report, n, edition), origin_of(report, edition, lang))
 
 
-def traced_page(person):
-    return page_html(compose_person(person, the_study().reports["patient"], is_traced=True), TEMPLATES)
+def page_about(subject=patient_fixture.FULL):
+    """A person, and the model of the page about them with its marks."""
+    person = patient_fixture.person(subject, patient_fixture.origin(patient_fixture.WEEK_14))
+    return person, compose_person(person, the_study().reports["patient"], is_traced=True)
 
 
 # --- every number ---------------------------------------------------------------------------------------------------
@@ -82,8 +84,8 @@ def test_every_printed_number_is_that_of_the_row_it_names(report, lang, n, editi
     "subject", [patient_fixture.FULL, patient_fixture.SINGLE, patient_fixture.DOSES_ONLY, patient_fixture.UNSURE]
 )
 def test_every_number_of_a_page_about_one_person_is_that_of_a_row_of_this_person(subject):
-    person = patient_fixture.person(subject, patient_fixture.origin(patient_fixture.WEEK_14))
-    wrong, bare = judged(traced_page(person), known_of_person(person))
+    person, made = page_about(subject)
+    wrong, bare = judged(page_html(made, TEMPLATES), known_of_person(person, made))
     assert not wrong
     assert not bare
 
@@ -122,25 +124,17 @@ def test_marks_change_no_word_of_a_report(report, n, edition):
 
 
 def test_marks_change_no_word_of_a_page_about_one_person():
-    person = patient_fixture.person(own=patient_fixture.origin(patient_fixture.WEEK_14))
-    page = page_html(patient_fixture.page(), TEMPLATES)
-    assert [one.within for one in printed(plain(traced_page(person)))] == [one.within for one in printed(page)]
+    page, traced_page = (page_html(made, TEMPLATES) for made in (patient_fixture.page(), page_about()[1]))
+    assert [one.within for one in printed(plain(traced_page))] == [one.within for one in printed(page)]
 
 
 # --- the PDF --------------------------------------------------------------------------------------------------------
 
 
-def model_by_name(report):
-    if report == "patient":
-        person = patient_fixture.person(own=patient_fixture.origin(patient_fixture.WEEK_14))
-        return compose_person(person, the_study().reports[report], is_traced=True)
-    return model_of(64, "internal", report=report)
-
-
 @pytest.mark.skipif(not shutil.which("pdftotext"), reason="pdftotext of poppler-utils is not installed")
 @pytest.mark.parametrize("report", ["evidence", "quality", "plain", "patient"])
 def test_the_pdf_prints_the_numbers_of_the_page_and_no_other_but_page_numbers(tmp_path, report):
-    made = model_by_name(report)
+    made = page_about()[1] if report == "patient" else model_of(64, "internal", report=report)
     pdf = render(made, the_study().root).pdf
     (tmp_path / "report.pdf").write_bytes(pdf)
     text = subprocess.run(
@@ -170,7 +164,7 @@ def test_every_number_of_estimates_links_to_its_row_in_the_internal_page():
     made = model_of(64, "internal")
     page = linked(page_html(made, TEMPLATES), made.behind)
     targets, rows = set(re.findall(r'class="from" href="#(\w+)"', page)), set(re.findall(r'<tr id="(E\w+)"', page))
-    ids = {short_id(one) for one in known(64, "internal").values}
+    ids = {short_id(one) for one in known(64, "internal").numbers}
     assert len(targets) > 300
     assert targets <= rows  # a number worked out from two rows leads to the first of them
     assert rows <= ids

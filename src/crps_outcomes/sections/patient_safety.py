@@ -45,8 +45,10 @@ def _finding(person: Person, events: pd.DataFrame) -> str:
     n = plural(person.told(len(events), "events"), "event") if len(events) else "No event"
     watched = sum(not pd.isna(one["systolic"]) for one in _peaks(person))
     n_watched = count(person.told(watched, "observations/systolic"))
-    seen = f"; blood pressure was watched in {n_watched} of {plural(person.n_sessions, 'session')}" if person.sessions else ""
-    return f"{n} on record since the first dose{seen}"
+    if not person.sessions:
+        return f"{n} on record since the first dose"
+    sessions = plural(person.n_sessions, "session")
+    return f"{n} on record since the first dose; blood pressure was watched in {n_watched} of {sessions}"
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
@@ -113,7 +115,8 @@ def _peaks(person: Person) -> list[dict[str, Any]]:
 
 def _told(person: Person, name: str, one: Mapping[str, Any], known: Mapping[int, Any]) -> Any:
     value = known.get(one["session"])
-    return None if value is None or pd.isna(value) else person.told(float(value), f"observations/{name}/{one['session']}")
+    is_known = value is not None and not pd.isna(value)
+    return person.told(float(value), f"observations/{name}/{one['session']}") if is_known else None
 
 
 def _session_table(person: Person, peaks: Sequence[Mapping[str, Any]]) -> Table:

@@ -83,7 +83,8 @@ def headline(watches: Sequence[Watch]) -> tuple[Run, ...]:
     found, n = signals(charted), number_of(charted)
     which = f": {_named(found)}" if found else ""
     verb = "signals" if len(found) <= 1 else "signal"
-    rest = "" if len(found) == len(charted) else f" {'The others vary' if found else 'They vary'} as chance alone would have them."
+    others = "" if len(found) == len(charted) else "The others vary" if found else "They vary"
+    rest = f" {others} as chance alone would have them." if others else ""
     count_of = f"{'None' if not found else count(number_of(found))} of {plural(n, 'measure')}"
     return (Run(f"{count_of} {verb} a change", is_strong=True), Run(f"{which}.{rest}"))
 
@@ -93,7 +94,8 @@ def _named(found: Sequence[Watch]) -> str:
     if len(found) <= MOST_NAMED:
         return listed(f"{one.name} ({SIGNAL_WORDS[one.state]})" for one in found)
     states = dict.fromkeys(one.state for one in found)
-    return listed(f"{count(number_of([o for o in found if o.state == state]))} {SIGNAL_WORDS[state]}" for state in states)
+    by_state = {state: number_of([one for one in found if one.state == state]) for state in states}
+    return listed(f"{count(n)} {SIGNAL_WORDS[state]}" for state, n in by_state.items())
 
 
 def _watch(facts: Facts) -> Table:
