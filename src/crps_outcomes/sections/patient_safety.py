@@ -113,10 +113,11 @@ def _peaks(person: Person) -> list[dict[str, Any]]:
     ]
 
 
-def _told(person: Person, name: str, one: Mapping[str, Any], known: Mapping[int, Any]) -> Any:
-    value = known.get(one["session"])
-    is_known = value is not None and not pd.isna(value)
-    return person.told(float(value), f"observations/{name}/{one['session']}") if is_known else None
+def _told(person: Person, name: str, one: Mapping[str, Any], known: Mapping[Any, Any]) -> Any:
+    value: Any = known.get(one["session"])
+    if value is None or pd.isna(value):
+        return None
+    return person.told(float(value), f"observations/{name}/{one['session']}")
 
 
 def _session_table(person: Person, peaks: Sequence[Mapping[str, Any]]) -> Table:
