@@ -32,6 +32,7 @@ from crps_outcomes.stages.render import page_html, render
 from crps_outcomes.traced import mark, plain, refs_of, short_id, spans, traced, wrapped
 
 TEMPLATES = the_study().root / "templates"
+DRAWING = re.compile(r"<svg.*?</svg>", re.DOTALL)
 ALT = re.compile(r"<title>([^<]*)</title>")
 
 
@@ -168,15 +169,18 @@ def test_the_pdf_prints_the_numbers_of_the_page_and_no_other_but_page_numbers(tm
 # --- links ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_number_of_estimates_links_to_its_row_in_the_internal_page():
-    made = model_of(64, "internal")
-    page = linked(page_html(made, TEMPLATES), made.behind)
-    targets, rows = set(re.findall(r'class="from" href="#(\w+)"', page)), set(re.findall(r'<tr id="(E\w+)"', page))
-    ids = {short_id(one) for one in known(64, "internal").numbers}
-    assert len(targets) > 300
-    assert targets <= rows  # a number worked out from two rows leads to the first of them
-    assert rows <= ids
-    assert plain(page) == page
+@pytest.mark.parametrize("report", ["evidence", "quality", "plain"])
+def test_every_number_links_to_its_row_in_the_internal_page(report):
+    page = page_of(64, "internal", report)
+    linked_page = linked(page, model_of(64, "internal", report=report).behind)
+    targets, rows = (
+        {*re.findall(pattern, linked_page)} for pattern in (r'class="from" href="#(\w+)"', r'<tr id="(E\w+)"')
+    )
+    marked = [piece.refs for piece in printed(DRAWING.sub("", page)) if piece.refs]
+    assert rows == {short_id(ref) for refs in marked for ref in refs}
+    assert targets <= rows
+    assert {short_id(refs[0]) for refs in marked if len(refs) == 1} <= targets
+    assert plain(linked_page) == linked_page
 
 
 def test_a_release_has_no_links_and_no_marks():
