@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from crps_outcomes import spc
+from crps_outcomes.traced import traced
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from crps_outcomes.monitoring import Quality, Watched
 
@@ -41,6 +42,17 @@ def chart_of(watched: Watched, plan: Quality, series: Monthly) -> spc.Chart:
 def chart_of_gaps(gaps: Sequence[float], plan: Quality) -> spc.Chart:
     """The chart of sessions between rare events; there is at least one gap."""
     return spc.chart(gaps, spc.Settings("g", plan.variant, plan.screen))
+
+
+def with_ids(chart: spc.Chart, ref_of: Callable[[spc.Segment], str]) -> spc.Chart:
+    """The chart whose latest lines in each segment, the ones that are printed, remember their row of ESTIMATES."""
+
+    def remembering(segment: spc.Segment) -> spc.Segment:
+        last, ref = segment.lines[-1], ref_of(segment)
+        own = spc.Lines(*(traced(value, ref) for value in (last.centre, last.lower, last.upper))) if ref else last
+        return replace(segment, lines=(*segment.lines[:-1], own))
+
+    return replace(chart, segments=tuple(remembering(segment) for segment in chart.segments))
 
 
 #: Kind of chart -> what its lines are.

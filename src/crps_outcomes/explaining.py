@@ -18,6 +18,8 @@ from crps_outcomes.analysis.cohort import TREATED, Cohort
 from crps_outcomes.analysis.flow import REASONS
 from crps_outcomes.analysis.identities import FLOW_NAMES, NAMES
 from crps_outcomes.errors import DefinitionError, DisclosureError
+from crps_outcomes.explaining_months import rows_of_months
+from crps_outcomes.facts import MONTHS
 from crps_outcomes.provenance import code_digest
 from crps_outcomes.snapshot import open_snapshot
 from crps_outcomes.stages import analyse
@@ -66,7 +68,7 @@ RULES: Mapping[str, Rule] = {
     "completeness": Rule("Completeness and flow", ("protocol.toml [[visits]]",), ("outcomes",)),
     "context": Rule("Published context", ("mappings/evidence",), ("doses",)),
     COUNTS: Rule("Completeness and flow", ("protocol.toml [enrolment]",), ("subjects",)),
-    "quality": Rule("Quality, month by month", ("protocol.toml",), ("outcomes", "doses", "events")),
+    MONTHS: Rule("Quality, month by month", ("protocol.toml [quality]",), ("outcomes", "doses", "events", "observations")),
 }  # fmt: skip
 
 
@@ -214,6 +216,12 @@ def _same(printed: str, value: Any) -> bool:
 
 def _rows(made: _Made, row: Mapping[str, Any], rule: Rule) -> tuple[dict[str, pd.DataFrame], str]:
     """The rows behind a number by table, and how exactly they are known."""
+    if row["section"] == MONTHS:
+        found = rows_of_months(made.cohort, row)
+        return {name: frame for name, frame in found.items() if not frame.empty}, (
+            f"rows: of {row['visit'] if row['statistic'] == 'month' else 'all months'}; which of them enter it, the method "
+            f"decides ({row['method']})"
+        )
     people = _people(made, row)
     words = (
         "rows: of exactly the people who enter this number"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crps_outcomes.report_model import Icon
+from crps_outcomes.traced import refs_of, traced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,8 @@ WIDTH, HEIGHT = PER_ROW * STEP_X, PEOPLE / PER_ROW * STEP_Y
 def out_of_hundred(k: int, n: int) -> int:
     """How many of 100 that is: rounded, but never to nobody or to everybody when it is neither."""
     least, most = (1 if k else 0), (99 if k < n else 100)
-    return min(max(round(100 * k / n), least), most)
+    found: int = traced(min(max(round(100 * k / n), least), most), *refs_of(k, n))
+    return found
 
 
 def hundred(sizes: Mapping[IconKind, int]) -> tuple[Icon, ...]:

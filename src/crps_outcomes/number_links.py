@@ -17,13 +17,28 @@ _CLOSED = ("head", "style", "svg", "a", "title")
 #: What may stand between two numbers of one row for both to be one link, as in "48 of 94 (51%, 95% CI 41 to 61)".
 _JOINS = re.compile(r"%?( of | \(|, | to |\u00a0to\u00a0|, 95% CI | \(95% CI | people with a score \(| (\w+ ){0,3}\(95% CI )?")
 
+#: What an id begins with that is no row of ESTIMATES and no box of the flow, and what is behind it.
+ELSEWHERE = {
+    "protocol:": "declared in mappings/protocol.toml",
+    "measure:": "declared in mappings/measures",
+    "evidence:": "declared in mappings/evidence",
+    "evidence/": "rows of mappings/evidence, counted",
+    "codelists/": "codes of mappings/codelists, counted",
+    "checklists/": "items of mappings/checklists, counted",
+    "sources/": "resources received: the completeness section",
+    "rejections/": "resources refused: the completeness section",
+    "changes/": "resources changed: the completeness section",
+    "actions/": "the action list of this report",
+}
+COUNTED = "rows of this report, counted"
+
 
 def linked(page: str, behind: Mapping[str, str]) -> str:
-    """The page with a link at every number that has an id of ESTIMATES, and what is behind each at its end.
+    """The page with a link at every number that has an id, and what is behind each at its end.
 
     Args:
         page: HTML with marks.
-        behind: what is behind each id, in words; with none, marks leave no trace.
+        behind: what is behind each id of ESTIMATES and of the flow, in words; with none, marks leave no trace.
     """
     if not behind:
         return plain(page)
@@ -48,8 +63,7 @@ def _pieces(page: str, behind: Mapping[str, str], used: dict[str, None]) -> Iter
 
 def _links(pieces: Sequence[Span], behind: Mapping[str, str], used: dict[str, None]) -> Iterator[str]:
     for refs, text in _joined(pieces):
-        ids = [ref for ref in refs if ref in behind]
-        if ids:
+        if ids := sorted(refs, key=lambda ref: ref not in behind):  # a result before what is declared
             used |= dict.fromkeys(ids)
             yield f'<a class="from" href="#{short_id(ids[0])}">{text}</a>'
         else:
@@ -74,15 +88,20 @@ def _goes_on(first: Span, following: Sequence[Span]) -> bool:
     return not following[0].refs and following[1].refs == first.refs and bool(_JOINS.fullmatch(following[0].text))
 
 
+def _told(ref: str, behind: Mapping[str, str]) -> str:
+    """What is behind an id, in words."""
+    return behind.get(ref) or next((words for start, words in ELSEWHERE.items() if ref.startswith(start)), COUNTED)
+
+
 def _appendix(used: Iterable[str], behind: Mapping[str, str]) -> str:
     rows = "".join(
         f'<tr id="{short_id(ref)}" tabindex="-1"><th scope="row">{short_id(ref)}</th><td>{escape(ref)}</td>'
-        f"<td>{escape(behind[ref])}</td></tr>"
+        f"<td>{escape(_told(ref, behind))}</td></tr>"
         for ref in sorted(used)
     )
     return (
         '<section class="numbers"><h2 id="numbers">Where each number comes from</h2><p>Each number of this page leads to its '
-        "row here. The rows, with all digits, are in estimates.csv; <code>crps-outcomes explain RUN ID</code> tells the values "
+        "row here. Results, with all digits, are in estimates.csv; <code>crps-outcomes explain RUN ID</code> tells the values "
         'behind one.</p><div class="table"><table class="dense"><thead><tr><th scope="col">ID</th><th scope="col">Section, '
         'statistic, population, measure, visit, group</th><th scope="col">Behind it</th></tr></thead><tbody>'
         f"{rows}</tbody></table></div></section>"

@@ -11,6 +11,7 @@ import pandas as pd
 from crps_outcomes.analysis.cohort import Cohort
 from crps_outcomes.language import day
 from crps_outcomes.series import BASELINE
+from crps_outcomes.traced import mark, plain, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,13 @@ class Person:
     tables: Tables
     study: Study
     provenance: Provenance
+    is_traced: bool = False  # whether every number remembers its row and marks the text that prints it
+
+    def told(self, value: Any, ref: str) -> Any:
+        """A number, or a text with numbers in it, that remembers its row where the page is traced."""
+        if not self.is_traced:
+            return value
+        return mark(plain(value), ref) if isinstance(value, str) else traced(value, ref)
 
     def day(self, value: date) -> str:
         return day(value, self.provenance.form.lang)
@@ -92,7 +100,8 @@ class Person:
         planned = {BASELINE: 0, **{visit.id: visit.day for visit in self.visits}}[row["visit"]]
         number = planned if pd.isna(row["study_day"]) else int(row["study_day"])
         on = None if pd.isna(row["taken_on"]) else row["taken_on"].date()
-        return Score(row["visit"], number / 7, float(row["score"]), tuple(row["source_refs"].split()), on)
+        value = self.told(float(row["score"]), f"outcomes/{row['measure']}/{row['visit']}")
+        return Score(row["visit"], number / 7, value, tuple(row["source_refs"].split()), on)
 
     @cached_property
     def sessions(self) -> tuple[dict[str, Any], ...]:
@@ -101,17 +110,24 @@ class Person:
         return tuple(
             {
                 **row,
+                **{name: self.told(row[name], f"doses/session/{row['session']}") for name in ("dose_mg", "mg_per_kg")},
                 "week": (row["began_on"].date() - self.first_dose_on).days / 7,
                 "refs": tuple(doses.loc[doses["session"] == row["session"], "source_ref"]),
             }
             for row in records(self.cohort.sessions.sort_values("session"))
         )
 
+    @property
+    def n_sessions(self) -> int:
+        n: int = self.told(len(self.sessions), "doses/sessions")
+        return n
+
     @cached_property
     def other_doses(self) -> tuple[dict[str, Any], ...]:
         """Administrations that belong to no intramuscular session."""
         doses = self.tables.doses
-        return tuple(records(doses[doses["session"].isna()].sort_values("given_on")))
+        others = records(doses[doses["session"].isna()].sort_values("given_on"))
+        return tuple({**one, "dose_mg": self.told(one["dose_mg"], f"doses/{one['source_ref']}")} for one in others)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -112,7 +112,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
 
 def _height(panel: Panel) -> tuple[float, float, list[float]]:
     """The whole of a short scale; of a long one what the values, the band and the thresholds need."""
-    low, high = panel.scale
+    low, high = map(float, panel.scale)  # a scale is no number that remembers anything
     if high - low > 30:
         shown = [value for _, value in panel.points]
         shown += [level.at for level in panel.levels] + list(panel.band or ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crps_outcomes.numbers import count, fixed
+from crps_outcomes.traced import refs_of, traced
 
 if TYPE_CHECKING:
     from crps_outcomes.definitions import Visit
@@ -19,7 +20,8 @@ def said(facts: Facts, topic: str) -> tuple[str, ...]:
 def when(facts: Facts, visit: Visit) -> str:
     """Such as "week 4"."""
     weeks, rest = divmod(visit.day, 7)
-    return facts.words.say("plain.day", n=visit.day) if rest else facts.words.say("plain.week", n=weeks)
+    n = visit.day if rest else traced(weeks, *refs_of(visit.day))
+    return facts.words.say("plain.day" if rest else "plain.week", n=n)
 
 
 def decimal(facts: Facts, value: float) -> str:

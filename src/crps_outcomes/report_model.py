@@ -196,7 +196,7 @@ class IconArray:
     sentence: str
     alt: str = ""
     icons: tuple[Icon, ...] = ()
-    legend: tuple[tuple[IconKind, int, str], ...] = ()
+    legend: tuple[tuple[IconKind, str, str], ...] = ()
     tone: Literal["benefit", "harm"] = "benefit"
     width: float = 0
     height: float = 0

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 from scipy import stats
 
+from crps_outcomes.traced import within
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -240,7 +242,7 @@ def drawn(lines: Lines, low: float | None = None, high: float | None = None) -> 
     def cut(value: float | None) -> float | None:
         if value is None:
             return None
-        return min(max(value, -math.inf if low is None else low), math.inf if high is None else high)
+        return within(value, -math.inf if low is None else low, math.inf if high is None else high)
 
     return Lines(lines.centre, cut(lines.lower), cut(lines.upper))
 
@@ -372,6 +374,18 @@ def state(hits: Sequence[Hit], better: Better) -> State:
 def variation(charted: Chart, better: Better) -> State:
     """The variation icon: the state of the latest point; none where its segment is a run chart."""
     return "none" if charted.last.is_run_chart else state(charted.last.hits[-1], better)
+
+
+def is_signal(charted: Chart) -> bool:
+    """Whether the latest point signals: by a rule, or in a run chart by an unusual run."""
+    segment = charted.last
+    return runs(segment).is_signal if segment.is_run_chart else bool(segment.hits[-1])
+
+
+def standing(charted: Chart, better: Better) -> str:
+    """The state of the latest point in words, of a run chart whether a run is unusual."""
+    found = variation(charted, better)
+    return found if found != "none" else "unusual run" if is_signal(charted) else "no unusual run"
 
 
 def target_state(charted: Chart, target: float | None, better: Better) -> Target:

@@ -73,6 +73,12 @@ def refs_of(*values: object) -> tuple[str, ...]:
     return tuple(ref for value in values if isinstance(value, Whole | Real) for ref in value.refs)
 
 
+def within(value: float, low: float, high: float) -> float:
+    """The number cut to a scale; it remembers what it was before."""
+    cut: float = traced(min(max(value, low), high), *refs_of(value))
+    return cut
+
+
 # --- marks in text --------------------------------------------------------------------------------------------------
 
 

@@ -8,10 +8,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from crps_outcomes import spc
-from crps_outcomes.charting import Monthly, chart_of, rebases_of
+from crps_outcomes.analysis.cohort import TREATED
+from crps_outcomes.analysis.quality import CROSSINGS, LONGEST
+from crps_outcomes.analysis.rows import Key
+from crps_outcomes.charting import Monthly, chart_of, rebases_of, with_ids
+from crps_outcomes.facts import MONTHS
 from crps_outcomes.marks import NOT_AVAILABLE
 from crps_outcomes.monitoring import WATCHABLE
-from crps_outcomes.numbers import count, fixed, month, percent, plural
+from crps_outcomes.numbers import count, fixed, in_words, month, percent, plural
+from crps_outcomes.traced import traced, within
 from crps_outcomes.wording import k_of_n
 
 if TYPE_CHECKING:
@@ -41,13 +46,45 @@ class Watch:
     def series(self) -> Monthly:
         return Monthly(
             tuple(row.visit for row in self.known),
-            tuple(float(row.estimate or 0.0) for row in self.known),
+            tuple(float(row.estimate or 0.0) for row in self.known),  # plain: a chart would carry along every id
             tuple(row.n or 0 for row in self.known),
         )
 
     @cached_property
     def chart(self) -> spc.Chart | None:
-        return chart_of(self.measure, self.plan, self.series) if self.known else None
+        if not self.known:
+            return None
+        found = chart_of(self.measure, self.plan, self.series)
+        return with_ids(found, lambda segment: self._ref("centre", segment.start))
+
+    def _ref(self, statistic: str, place: int, group: str = "") -> str:
+        """The id of a row that was worked out from the months, by the place of its month; "" where nothing is traced."""
+        row = self.known[place]
+        return Key(MONTHS, statistic, TREATED, self.id, row.visit, group).id if row.id else ""
+
+    def month(self, place: int) -> str:
+        """A month with a value in words; it remembers its row."""
+        row = self.known[place]
+        return row.key(month(row.visit))
+
+    def told(self, n: int, statistic: str, place: int, group: str = "") -> int:
+        """A count that the chart gives, which remembers its row."""
+        own: int = traced(n, ref) if (ref := self._ref(statistic, place, group)) else n
+        return own
+
+    @property
+    def n_months(self) -> int:
+        """Months with a value."""
+        return sum(self.points(segment) for segment in self.chart.segments) if self.chart else 0
+
+    def points(self, segment: spc.Segment) -> int:
+        """Months of a segment."""
+        return self.told(len(segment.values), "points", segment.start)
+
+    @property
+    def one(self) -> int:
+        """This measure as one of those that have a chart, for counting them."""
+        return 0 if self.chart is None else self.told(1, "latest", -1, spc.standing(self.chart, self.measure.better))
 
     @property
     def state(self) -> spc.State:
@@ -101,7 +138,7 @@ def shown_value(watch: Watch, value: float | None) -> str:
     if value is None:
         return NOT_AVAILABLE
     top = 100.0 if watch.measure.is_share else math.inf
-    return f"{fixed(max(min(value, top), 0.0), decimals(watch))}{'%' if watch.measure.is_share else ''}"
+    return f"{fixed(within(value, 0.0, top), decimals(watch))}{'%' if watch.measure.is_share else ''}"
 
 
 def big_value(watch: Watch, row: Estimate) -> str:
@@ -124,11 +161,12 @@ def counts_of(watch: Watch, row: Estimate) -> str:
 
 def counts_in_brief(watch: Watch, row: Estimate) -> str:
     """The same for a narrow column: "22 of 27", "9", "3 in 25"."""
+    n = 0 if row.n is None else row.n
     if row.k is None:
-        return count(row.n or 0)
+        return count(n)
     if watch.measure.is_share:
         return k_of_n(row)
-    return count(row.k) if watch.id == "sessions_per_week" else f"{count(row.k)} in {count(row.n or 0)}"
+    return count(row.k) if watch.id == "sessions_per_week" else f"{count(row.k)} in {count(n)}"
 
 
 def sizes_in_words(watch: Watch) -> str:
@@ -158,13 +196,16 @@ def said(watch: Watch) -> str:
 
 
 def _run_chart(watch: Watch, segment: spc.Segment) -> str:
-    n, found = len(segment.values), spc.runs(segment)
+    found = spc.runs(segment)
     centre = shown_value(watch, segment.lines[-1].centre)
-    start = f"Run chart of {months_in_words(n)} (limits from {spc.LEAST_FOR_LIMITS}), median {centre}: "
+    n_months = months_in_words(watch.points(segment))
+    start = f"Run chart of {n_months} (limits from {spc.LEAST_FOR_LIMITS}), median {centre}: "
     if found.longest > found.longest_allowed:
-        return f"{start}{found.longest} in a row on one side, more than chance gives."
+        longest = count(watch.told(found.longest, "runs", segment.start, LONGEST))
+        return f"{start}{longest} in a row on one side, more than chance gives."
     if found.crossings < found.crossings_needed:
-        crossings = f"{plural(found.crossings, 'crossing')} of the median"
+        n = watch.told(found.crossings, "runs", segment.start, CROSSINGS)
+        crossings = f"{plural(n, 'crossing')} of the median"
         return f"{start}only {crossings}, fewer than chance gives."
     return f"{start}no unusual run."
 
@@ -183,7 +224,7 @@ def _control_chart(watch: Watch, segment: spc.Segment) -> str:
 def _earlier(watch: Watch, segment: spc.Segment) -> str:
     found = spc.episodes(segment)
     if not found:
-        return f"No signal in {months_in_words(len(segment.values))}."
+        return f"No signal in {months_in_words(watch.points(segment))}."
     last = found[-1]
     rule = segment.hits[last[0]][0].rule
     return f"Last signal: {_span(watch, segment, last)}, {RULE_NAMES[rule]}."
@@ -197,15 +238,17 @@ def signals_in_words(watch: Watch) -> str:
     found = [
         f"{_span(watch, segment, part)}: {RULE_NAMES[segment.hits[part[0]][0].rule]}" for part in spc.episodes(segment)
     ]
-    earlier = [f"{plural(len(found) - _TOLD, 'signal')} before"] if len(found) > _TOLD else []
-    return "; ".join([*earlier, *found[-_TOLD:]]) or "no signal"
+    if len(found) <= _TOLD:
+        return "; ".join(found) or "no signal"
+    every = plural(watch.told(len(found), "episodes", segment.start), "signal")
+    return "; ".join([f"{every}, the last {in_words(_TOLD)}: {found[-_TOLD]}", *found[1 - _TOLD :]])
 
 
 _TOLD = 2  # signals named in a table; a chart shows them all
 
 
 def _span(watch: Watch, segment: spc.Segment, part: Sequence[int]) -> str:
-    first, last = (month(watch.series.months[segment.start + i]) for i in (part[0], part[-1]))
+    first, last = (watch.month(segment.start + i) for i in (part[0], part[-1]))
     return first if first == last else f"{first} to {last}"
 
 
@@ -219,7 +262,8 @@ RULE_NAMES: dict[spc.Rule, str] = {
 
 def _signal(watch: Watch, segment: spc.Segment, hit: spc.Hit) -> str:
     start = spc.began(segment)
-    n, since = len(segment.values) - start, month(watch.series.months[segment.start + start])
+    n = watch.told(len(segment.values) - start, "since", segment.start + start, hit.rule)
+    since = watch.month(segment.start + start)
     limit = "upper" if hit.side == "above" else "lower"
     lines = segment.lines[-1]
     edge = shown_value(watch, lines.upper if hit.side == "above" else lines.lower)
@@ -251,10 +295,12 @@ def signals(watches: Sequence[Watch]) -> list[Watch]:
 
 
 def is_signal(watch: Watch) -> bool:
-    if watch.chart is None:
-        return False
-    segment = watch.chart.last
-    return spc.runs(segment).is_signal if segment.is_run_chart else bool(segment.hits[-1])
+    return watch.chart is not None and spc.is_signal(watch.chart)
+
+
+def number_of(watches: Sequence[Watch]) -> int:
+    """How many of the measures have a chart; it remembers what each one's latest month says."""
+    return sum(one.one for one in watches)
 
 
 STATE_WORDS: dict[spc.State, str] = {
@@ -276,10 +322,10 @@ def alt_of(watch: Watch) -> str:
     """The chart in words: kind, latest value, lines, target and signals."""
     if watch.chart is None:
         return ""
-    lines, n = watch.chart.last.lines[-1], len(watch.known)
+    lines, n = watch.chart.last.lines[-1], watch.n_months
     kind = "Run chart" if watch.chart.last.is_run_chart else "Process chart"
     last = watch.known[-1]
-    latest = f"latest {big_value(watch, last)} ({counts_of(watch, last)}) in {month(last.visit)}"
+    latest = f"latest {big_value(watch, last)} ({counts_of(watch, last)}) in {watch.month(-1)}"
     limits = (
         ""
         if lines.upper is None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from crps_outcomes import pipeline, pulls
+from crps_outcomes import explaining, pipeline, pulls
 from crps_outcomes.cli import app
 from crps_outcomes.errors import DefinitionError, DisclosureError
 from crps_outcomes.explaining import COUNTS, RULES, explain
@@ -22,19 +24,55 @@ from crps_outcomes.traced import short_id
 COMPLETED = "completeness/completed/treated/pain_nrs/baseline/-"
 
 
+NO_STUDY = shutil.ignore_patterns(".*", "tests", "docs", "build", "src", "node_modules", "benchmarks", "dist")
+FEWER = {"bootstrap_samples": 20, "imputations": 5, "simulations": 5}
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A home with a snapshot of twelve invented people, and the folder of their report."""
-    home, options = tmp_path_factory.mktemp("home"), Options(patients=12, seed=5)
-    files = write_ndjson(generate(options, load(locate())), home / "cohort")
-    digest = pulls.pull(home, locate(), pulls.Asked(str(files), "search"), {}, lambda _: None)
-    basis = pipeline.Basis(digest, locate(), options.ends_on)
-    return Home.at(home), pipeline.report(home, basis, "evidence", Edition.internal)
+def study_root(tmp_path_factory):
+    """A study folder with fewer rounds of chance, whose evidence report has two sections: all rows, and few pages."""
+    root = tmp_path_factory.mktemp("study") / "study"
+    shutil.copytree(locate(), root, ignore=NO_STUDY)
+    protocol, report = root / "mappings" / "protocol.toml", root / "reports" / "evidence.toml"
+    text = protocol.read_text(encoding="utf-8")
+    for name, n in FEWER.items():
+        text = re.sub(rf"(?m)^{name} = \d+", f"{name} = {n}", text)
+    protocol.write_text(text, encoding="utf-8")
+    sections = (
+        report.read_text(encoding="utf-8").partition("sections")[0] + 'sections = ["completeness", "provenance"]\n'
+    )
+    report.write_text(sections, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, study_root):
+    """A home with a snapshot of twelve invented people, the folder of their report, and the study."""
+    home, options, study = tmp_path_factory.mktemp("home"), Options(patients=12, seed=5), load(study_root)
+    files = write_ndjson(generate(options, study), home / "cohort")
+    digest = pulls.pull(home, study_root, pulls.Asked(str(files), "search"), {}, lambda _: None)
+    basis = pipeline.Basis(digest, study_root, options.ends_on)
+    return Home.at(home), pipeline.report(home, basis, "evidence", Edition.internal), study
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _once():
+    """What is worked out anew from the one snapshot is worked out once for all tests."""
+    kept, anew = {}, explaining._made_anew
+
+    def once(home, study, snapshot, as_of):
+        if snapshot.digest not in kept:
+            kept[snapshot.digest] = anew(home, study, snapshot, as_of)
+        return kept[snapshot.digest]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explaining, "_made_anew", once)
+        yield
 
 
 def _explained(made, asked, run=None):
-    home, folder = made
-    return explain(home, load(locate()), run or folder.name, asked)
+    home, folder, study = made
+    return explain(home, study, run or folder.name, asked)
 
 
 def test_a_number_leads_to_the_rows_and_the_versions_of_the_resources_behind_it(made):
@@ -45,6 +83,30 @@ def test_a_number_leads_to_the_rows_and_the_versions_of_the_resources_behind_it(
     assert refs <= {ref for ref, version in found.sources if version.isdigit()}
     assert found.rule["described_in"] == "docs/statistics.md, Completeness and flow"
     assert "worked out anew from the snapshot: the same numbers" in found.notes
+
+
+def test_a_month_leads_to_its_sessions_and_a_line_of_its_chart_to_those_of_every_month(made):
+    rows = pd.read_csv(made[1] / "estimates.csv")
+    rows = rows[(rows["section"] == "quality") & (rows["measure"] == "sessions_per_week")].set_index("statistic")
+    month, line = (_explained(made, rows.loc[[name], "estimate_id"].iloc[-1]) for name in ("month", "centre"))
+    held = {(str(row["given_on"])[:7], row["source_ref"]) for row in month.rows["doses"]}
+    assert {name for name, _ in held} == {month.row["visit"]}
+    assert len({(row["session"], row["source_ref"]) for row in month.rows["doses"]}) == int(month.row["k"])
+    assert {ref for _, ref in held} == {ref for ref, version in month.sources if version.isdigit()}
+    assert {ref for _, ref in held} < {row["source_ref"] for row in line.rows["doses"]}
+    for found in (month, line):
+        assert found.rule["described_in"] == "docs/statistics.md, Quality, month by month"
+        assert "worked out anew from the snapshot: the same numbers" in found.notes
+
+
+@pytest.mark.parametrize("measure", ["on_time", "monitored", "days_to_first_dose"])
+def test_every_kind_of_month_leads_to_resources_with_their_versions(made, measure):
+    rows = pd.read_csv(made[1] / "estimates.csv")
+    rows = rows[(rows["section"] == "quality") & (rows["statistic"] == "month") & (rows["measure"] == measure)]
+    found = _explained(made, rows.loc[rows["k"].fillna(rows["n"]) > 0, "estimate_id"].iloc[-1])
+    assert "worked out anew from the snapshot: the same numbers" in found.notes
+    assert all(version.isdigit() for _, version in found.sources)
+    assert found.sources
 
 
 def test_the_short_id_and_latest_lead_to_the_same_number(made):
@@ -62,11 +124,9 @@ def test_no_row_names_a_person_but_by_resources(made):
 
 
 def test_another_study_folder_is_refused(made, tmp_path):
-    home, folder = made
+    home, folder, _ = made
     other = tmp_path / "study"
-    shutil.copytree(
-        locate(), other, ignore=shutil.ignore_patterns(".*", "tests", "docs", "build", "src", "node_modules")
-    )
+    shutil.copytree(locate(), other, ignore=NO_STUDY)
     (other / "mappings" / "protocol.toml").write_text(
         (locate() / "mappings" / "protocol.toml").read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8"
     )
@@ -75,7 +135,7 @@ def test_another_study_folder_is_refused(made, tmp_path):
 
 
 def test_a_changed_number_is_said_to_have_changed(made):
-    home, folder = made
+    home, folder, _ = made
     copy = home.runs / "evidence-internal-copy"
     shutil.copytree(folder, copy)
     text = (copy / "estimates.csv").read_text(encoding="utf-8")
@@ -89,7 +149,7 @@ def test_a_changed_number_is_said_to_have_changed(made):
 @pytest.fixture
 def release(made):
     """The run's folder as a release in which one number is hidden and another is shown."""
-    home, folder = made
+    home, folder, _ = made
     copy = home.runs / "evidence-release-copy"
     shutil.copytree(folder, copy)
     record = json.loads((folder / "provenance.json").read_text(encoding="utf-8")) | {"edition": "release"}
@@ -120,12 +180,13 @@ def test_a_run_or_a_number_that_is_not_there_is_refused(made, run, asked):
 
 
 def test_the_command_prints_the_walk(made):
-    home, folder = made
-    result = CliRunner().invoke(app, ["explain", folder.name, short_id(COMPLETED), "--out", str(home.root)])
+    home, folder, study = made
+    where = ["--out", str(home.root), "--study", str(study.root)]
+    result = CliRunner().invoke(app, ["explain", folder.name, short_id(COMPLETED), *where])
     assert result.exit_code == 0
     for words in (COMPLETED, "rule: docs/statistics.md", "OUTCOMES: ", "Observation/"):
         assert words in result.output
-    asked = CliRunner().invoke(app, ["explain", "latest", COMPLETED, "--json", "--out", str(home.root)])
+    asked = CliRunner().invoke(app, ["explain", "latest", COMPLETED, "--json", *where])
     assert json.loads(asked.output)["estimate_id"] == COMPLETED
 
 

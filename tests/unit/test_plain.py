@@ -111,7 +111,7 @@ def test_harm_stands_beside_benefit_at_the_same_size(n, edition):
 def test_a_picture_says_the_same_in_figures_in_words_and_in_its_text_alternative():
     for array in sheets.section("plain_numbers").arrays.values():
         kinds = [icon.kind for icon in array.icons]
-        assert {kind: kinds.count(kind) for kind in kinds} == {kind: size for kind, size, _ in array.legend}
+        assert {kind: kinds.count(kind) for kind in kinds} == {kind: int(size) for kind, size, _ in array.legend}
         assert array.sentence in array.alt
         assert all(f"{size} {said}" in array.alt for _, size, said in array.legend)
         assert re.search(r"(between \d+ and \d+|up to \d+|as few as \d+) of 100", array.sentence)

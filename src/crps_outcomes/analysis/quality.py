@@ -51,6 +51,8 @@ def _of_one(cohort: Cohort, watched: Watched) -> Iterator[Row]:
         series = Monthly(*(tuple(one[name] for one in known) for name in ("visit", "estimate", "n")))
         charted = chart_of(watched, cohort.protocol.quality, series)
         yield from _lines(watched.id, charted, series.months, watched.unit, METHODS[watched.chart])
+        is_signal, name = spc.is_signal(charted), spc.standing(charted, watched.better)
+        yield count_row(_key("latest", watched.id, series.months[-1], name), int(is_signal), unit="signals", n=1)
 
 
 # --- months -------------------------------------------------------------------------------------------------------
@@ -206,15 +208,21 @@ MONTHLY: Mapping[WatchedId, Callable[[Cohort, WatchedId], Iterator[Row]]] = {
 
 
 def _lines(measure: str, charted: spc.Chart, labels: Sequence[str], unit: str, method: str) -> Iterator[Row]:
-    """Centre and limits of every segment, its signals, and the runs of a run chart."""
+    """Centre and limits of every segment, its points and signals, the runs of a run chart, and what the latest point ends."""
     for segment in charted.segments:
         own = labels[segment.start : segment.start + len(segment.values)]
+        parts = spc.episodes(segment)
+        yield count_row(_key("points", measure, own[0]), sum(map(len, parts)), unit="points", n=len(own))
+        yield count_row(_key("episodes", measure, own[0]), len(parts), unit="signals")
         yield _centre(_key("centre", measure, own[0]), segment, unit, method)
         if segment.is_run_chart:
             yield from _runs(measure, segment, own[0])
-        for part in spc.episodes(segment):
+        for part in parts:
             key = _key("signal", measure, own[part[0]], segment.hits[part[0]][0].rule)
             yield count_row(key, len(part), unit="points", n=len(own)) | {"n_missing": 0}
+    if segment.hits[-1]:
+        start = spc.began(segment)
+        yield count_row(_key("since", measure, own[start], segment.hits[-1][0].rule), len(own) - start, unit="points")
 
 
 def _centre(key: Key, segment: spc.Segment, unit: str, method: str) -> Row:

@@ -43,7 +43,7 @@ def _finding(facts: Facts) -> str:
     found = facts.releasable.actions
     if found is None:
         return "The action list is in the internal edition only"
-    n, n_people = len(found), found["code"].nunique()
+    n, n_people = facts.told(len(found), "actions/n"), facts.told(found["code"].nunique(), "actions/people")
     return f"{plural(n, 'matter')} to see to, in {plural(n_people, 'person', 'people')}" if n else "Nothing to see to"
 
 
@@ -64,30 +64,36 @@ def _tables(facts: Facts, found: pd.DataFrame) -> dict[str, Table]:
     for kind in TITLES:
         own = found[found["kind"] == kind].to_dict("records")
         for number, start in enumerate(range(0, len(own), ROWS_A_TABLE), 1):
-            table = _table(kind, own[start : start + ROWS_A_TABLE], number, len(own))
+            table = _table(facts, kind, own[start : start + ROWS_A_TABLE], number, len(own))
             tables[f"{kind.replace(' ', '_')}_{number}"] = noted(table, facts)
     return tables
 
 
-def _table(kind: str, part: list[dict[Any, Any]], number: int, n: int) -> Table:
+def _table(facts: Facts, kind: str, part: list[dict[Any, Any]], number: int, n: int) -> Table:
     title, head = TITLES[kind]
     words = f", part {number}" if n > ROWS_A_TABLE else ""
     until = text_columns(("Counts until", 24)) if kind == STILL_COUNTS else ()
     return Table(
         title=f"{title}{words}.",
-        encoding=f"{plural(n, 'entry', 'entries')}, oldest first.",
+        encoding=f"{plural(facts.told(n, f'actions/{kind}/n'), 'entry', 'entries')}, oldest first.",
         columns=(
             *text_columns(("Person", 28), ("What", 98 - sum(column.width_mm for column in until)), (head, 26)),
             *number_columns(("Days since", 22)),
             *until,
         ),
-        rows=tuple(_row(one, kind) for one in part),
+        rows=tuple(_row(facts, one, kind) for one in part),
         style="dense fixed",
     )
 
 
-def _row(one: dict[Any, Any], kind: str) -> Row:
-    until = (day(one["until_on"].date()),) if kind == STILL_COUNTS else ()
+def _row(facts: Facts, one: dict[Any, Any], kind: str) -> Row:
+    """A matter; its numbers remember the row of the list, which the person's code and the day name."""
+    own = f"actions/{kind}/{one['code']}/{one['since_on']:%Y-%m-%d}"
+    until = (facts.told(day(one["until_on"].date()), own),) if kind == STILL_COUNTS else ()
     return row(
-        str(one["code"]), capital(str(one["what"])), day(one["since_on"].date()), count(int(one["days"])), *until
+        facts.told(str(one["code"]), own),
+        facts.told(capital(str(one["what"])), own),
+        facts.told(day(one["since_on"].date()), own),
+        count(facts.told(int(one["days"]), own)),
+        *until,
     )

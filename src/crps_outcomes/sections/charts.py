@@ -9,7 +9,7 @@ from crps_outcomes.control_figures import Control, control, place_of
 from crps_outcomes.figure_kit import drawing
 from crps_outcomes.layout import listed, noted, number_columns, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE, NOT_AVAILABLE
-from crps_outcomes.numbers import month, plural
+from crps_outcomes.numbers import count, plural
 from crps_outcomes.report_model import Cell, Figure, Section, Table
 from crps_outcomes.sections.quality import WHY_INSIDE
 from crps_outcomes.watching import (
@@ -17,6 +17,7 @@ from crps_outcomes.watching import (
     big_value,
     counts_of,
     decimals,
+    number_of,
     shown_value,
     signals,
     signals_in_words,
@@ -65,10 +66,11 @@ def finding(watches: Sequence[Watch], what: str) -> str:
     if not charted:
         return f"No measure {what} has a complete month yet"
     if not found:
-        return f"No signal of change in the latest month of {plural(len(charted), 'measure')} {what}"
+        return f"No signal of change in the latest month of {plural(number_of(charted), 'measure')} {what}"
     verb = "signals" if len(found) == 1 else "signal"
     return (
-        f"{len(found)} of {plural(len(charted), 'measure')} {what} {verb} a change: {listed(one.name for one in found)}"
+        f"{count(number_of(found))} of {plural(number_of(charted), 'measure')} {what} {verb} a change: "
+        f"{listed(one.name for one in found)}"
     )
 
 
@@ -101,7 +103,7 @@ def _figure(facts: Facts, watch: Watch, size: Literal["wide", "small"]) -> Figur
         suffix="%" if watch.measure.is_share else "",
         target=watch.measure.target,
         top=100.0 if watch.measure.is_share else None,
-        marks=tuple((places[i], f"{reason}, {month(watch.series.months[i])}") for i, reason in watch.rebases),
+        marks=tuple((places[i], f"{reason}, {watch.month(i)}") for i, reason in watch.rebases),
     )
     with drawing(facts.study.root / "templates"):
         return replace(
@@ -118,7 +120,7 @@ def _kind(watch: Watch) -> str:
 def _fixed(watch: Watch) -> str:
     if watch.chart is None or not watch.chart.last.is_fixed:
         return ""
-    return f" Limits fixed from {plural(watch.chart.last.n_baseline, 'month')}."
+    return f" Limits fixed from {plural(watch.told(watch.chart.last.n_baseline, 'centre', watch.chart.last.start), 'month')}."
 
 
 # --- table ----------------------------------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ def _row(watch: Watch) -> Row:
     lower, upper = (NOT_APPLICABLE if x is None else shown_value(watch, x) for x in (lines.lower, lines.upper))
     return row(
         watch.measure.label,
-        str(len(watch.known)),
+        count(watch.n_months),
         Cell(big_value(watch, latest), sub=counts_of(watch, latest)),
         shown_value(watch, lines.centre),
         lower,

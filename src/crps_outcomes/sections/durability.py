@@ -273,7 +273,7 @@ def _retreatment(facts: Facts) -> str:
     timed = f" Kaplan–Meier, from the last session of the first series: {'; '.join(read)}." if read and again.k else ""
     return sentences(
         f"Re-treatment is a session {count(gap)} days or more after the one before.{timed}",
-        f"Of those on record so far, it came to {count(again.k or 0)} of {people(again.n or 0)} whose first series is over; "
+        f"Of those on record so far, it came to {k_of_n(again)} people whose first series is over; "
         "follow-up differs, so that is no rate.",
         f"In {people(again.n_missing or 0)} the first series may still go on." if again.n_missing else "",
     )

@@ -43,8 +43,8 @@ def patient(person: Person) -> Section:
 def _headline(person: Person) -> tuple[Run, ...]:
     """The primary measure and function from the start to the latest score, and how many sessions there were."""
     runs = [run for measure in person.measures[:2] for run in _from_to(person, measure)]
-    sessions = plural(len(person.sessions), "intramuscular session")
-    return (*runs, Run(f"{sessions.capitalize()} on record."))
+    sessions = plural(person.n_sessions, "intramuscular session")
+    return (*runs, Run(f"{sessions} on record."))
 
 
 def _from_to(person: Person, measure: Measure) -> tuple[Run, ...]:
@@ -89,7 +89,7 @@ def _course(person: Person) -> Figure:
 
 
 def _mg(value: float | None) -> float | None:
-    return None if value is None or value != value else float(value)  # noqa: PLR0124 - the one value that is not itself
+    return None if value is None or value != value else value  # noqa: PLR0124 - the one value that is not itself
 
 
 def _panel(person: Person, measure: Measure) -> Panel:
@@ -129,4 +129,4 @@ def _alt(person: Person, measures: list[Measure]) -> str:
     ]
     doses = [mg for one in person.sessions if (mg := _mg(one["dose_mg"])) is not None]
     span = f", {fixed(min(doses), 0)} to {fixed(max(doses), 0)} mg" if doses else ""
-    return " ".join(["Scores and doses over weeks.", *said, f"{plural(len(person.sessions), 'session')}{span}."])
+    return " ".join(["Scores and doses over weeks.", *said, f"{plural(person.n_sessions, 'session')}{span}."])

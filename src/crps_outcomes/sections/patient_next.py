@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from crps_outcomes.analysis.quality import sessions_with_monitoring
 from crps_outcomes.layout import listed, row, text_columns
-from crps_outcomes.numbers import plural
+from crps_outcomes.numbers import count, plural
 from crps_outcomes.person import records
 from crps_outcomes.report_model import Section, Table
 from crps_outcomes.series import BASELINE
@@ -37,7 +37,7 @@ def patient_next(person: Person) -> Section:
 
 
 def _finding(person: Person, coming: list[Visit], items: list[Row]) -> str:
-    n = plural(len(items), "open item")
+    n = plural(person.told(len(items), "open items"), "open item")
     if not coming:
         return f"No further visit is planned; {n}"
     return f"Next scores: {person.label(coming[0].id)}, planned for {_on(person, coming[0].day)}; {n}"
@@ -117,7 +117,8 @@ def _unwatched(person: Person) -> Iterator[Row]:
     for column, what in LACKING.items():
         lacking = [one for one in sessions if not one[column]]
         if lacking:
-            numbers = listed(str(int(one["session"])) for one in lacking)
+            held = (int(one["session"]) for one in lacking)
+            numbers = listed(count(person.told(number, f"doses/session/{number}")) for number in held)
             name = "Session" if len(lacking) == 1 else "Sessions"
             last = max(one["began_on"] for one in lacking)
             yield row("Not fully watched", f"{name} {numbers}: {what}", person.day(last.date()))

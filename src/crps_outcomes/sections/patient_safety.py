@@ -42,11 +42,13 @@ def patient_safety(person: Person) -> Section:
 
 
 def _finding(person: Person, events: pd.DataFrame) -> str:
-    n = plural(len(events), "event") if len(events) else "no event"
+    n = plural(person.told(len(events), "events"), "event") if len(events) else "No event"
     watched = sum(not pd.isna(one["systolic"]) for one in _peaks(person))
-    sessions = len(person.sessions)
-    seen = f"; blood pressure was watched in {watched} of {plural(sessions, 'session')}" if sessions else ""
-    return f"{n[:1].upper()}{n[1:]} on record since the first dose{seen}"
+    n_watched = count(person.told(watched, "observations/systolic"))
+    if not person.sessions:
+        return f"{n} on record since the first dose"
+    sessions = plural(person.n_sessions, "session")
+    return f"{n} on record since the first dose; blood pressure was watched in {n_watched} of {sessions}"
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
@@ -61,7 +63,7 @@ def _events(person: Person) -> pd.DataFrame:
 def _event_table(person: Person, events: pd.DataFrame) -> Table:
     groups = sorted(events.groupby(["term", "kind"]), key=lambda one: (-len(one[1]), one[0]))
     rows = tuple(_event_row(person, str(term), str(kind), own) for (term, kind), own in groups[:MOST_TERMS])
-    more = len(groups) - len(rows)
+    more = person.told(len(groups) - len(rows), "events/more terms")
     note = f"{plural(more, 'more term')} with fewer entries: not listed here." if more else ""
     return Table(
         title="Side effects and events.",
@@ -82,12 +84,12 @@ def _event_row(person: Person, term: str, kind: str, own: pd.DataFrame) -> Row:
     worst = max(own["severity"], key=SEVERITIES.index)
     days = sorted(own.loc[own["onset_on"].notna(), "onset_on"])
     span = listed(dict.fromkeys(person.day(one.date()) for one in (days[0], days[-1]))) if days else NOT_AVAILABLE
-    return row(term, KINDS[kind], count(len(own)), worst, _serious(own), span.replace(" and ", ", "))
+    times, serious = (person.told(n, f"events/{kind}/{term}") for n in (len(own), int(own["is_serious"].sum())))
+    return row(term, KINDS[kind], count(times), worst, _serious(own, serious), span.replace(" and ", ", "))
 
 
-def _serious(own: pd.DataFrame) -> str:
-    known = own.loc[own["is_serious"].notna(), "is_serious"]
-    return "not recorded" if known.empty else f"yes, {count(int(known.sum()))}" if known.any() else "no"
+def _serious(own: pd.DataFrame, n: int) -> str:
+    return "not recorded" if own["is_serious"].isna().all() else f"yes, {count(n)}" if n else "no"
 
 
 # --- sessions -------------------------------------------------------------------------------------------------------
@@ -106,13 +108,22 @@ def _peaks(person: Person) -> list[dict[str, Any]]:
         name: read(person.cohort, measure).set_index("session")[column].to_dict() if measure else {}
         for name, (read, measure, column) in wanted.items()
     }
-    return [{**one, **{name: known.get(one["session"]) for name, known in found.items()}} for one in person.sessions]
+    return [
+        {**one, **{name: _told(person, name, one, known) for name, known in found.items()}} for one in person.sessions
+    ]
+
+
+def _told(person: Person, name: str, one: Mapping[str, Any], known: Mapping[Any, Any]) -> Any:
+    value: Any = known.get(one["session"])
+    if value is None or pd.isna(value):
+        return None
+    return person.told(float(value), f"observations/{name}/{one['session']}")
 
 
 def _session_table(person: Person, peaks: Sequence[Mapping[str, Any]]) -> Table:
     first, last = person.study.protocol.safety.window_minutes
     rows = tuple(_session_row(person, one) for one in reversed(peaks[-MOST_SESSIONS:]))
-    earlier = len(peaks) - len(rows)
+    earlier = person.told(len(peaks) - len(rows), "doses/earlier sessions")
     note = f"{plural(earlier, 'earlier session')}: drawn above, not listed here." if earlier else ""
     return Table(
         title="Sessions.",
@@ -133,9 +144,10 @@ def _session_table(person: Person, peaks: Sequence[Mapping[str, Any]]) -> Table:
 
 def _session_row(person: Person, one: Mapping[str, Any]) -> Row:
     columns = {"dose_mg": 1, "mg_per_kg": 2, "before": 0, "systolic": 0, "oxygen": 0, "dissociation": 0}
-    name = f"{int(one['session'])}: {person.day(one['began_on'].date())}"
+    number = int(one["session"])
+    name = person.told(f"{number}: {person.day(one['began_on'].date())}", f"doses/session/{number}/day")
     return row(name, *(_reading(one[column], decimals) for column, decimals in columns.items()))
 
 
 def _reading(value: float | None, decimals: int) -> str:
-    return NOT_AVAILABLE if value is None or pd.isna(value) else fixed(float(value), decimals)
+    return NOT_AVAILABLE if value is None or pd.isna(value) else fixed(value, decimals)

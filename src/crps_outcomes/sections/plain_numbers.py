@@ -13,7 +13,7 @@ from crps_outcomes.analysis.safety import ANY, ANY_SEVERE, FOR_HARM, SERIOUS
 from crps_outcomes.icon_arrays import HEIGHT, PEOPLE, WIDTH, hundred, out_of_hundred
 from crps_outcomes.layout import number_columns, row, text_columns
 from crps_outcomes.marks import NOT_AVAILABLE
-from crps_outcomes.numbers import fixed
+from crps_outcomes.numbers import count, fixed
 from crps_outcomes.plain_words import decimal, when, whole
 from crps_outcomes.report_model import IconArray, Section, Table
 from crps_outcomes.sections.responders import MISSING, OBSERVED, as_planned, responder
@@ -91,7 +91,12 @@ def _shown_goal(facts: Facts) -> Estimate:
 
 
 def _of_hundred(estimate: Estimate) -> int:
-    return out_of_hundred(estimate.k or 0, estimate.n or 1)
+    return out_of_hundred(0 if estimate.k is None else estimate.k, estimate.n or 1)
+
+
+def _limits(estimate: Estimate) -> tuple[str, str]:
+    low, high = (fixed(0 if one is None else one, 0) for one in (estimate.lower, estimate.upper))
+    return low, high
 
 
 def _beside(facts: Facts) -> tuple[str, ...]:
@@ -183,7 +188,7 @@ def _array(  # noqa: PLR0913 - what makes a picture
     unknown = min(unknown, PEOPLE - had)
     sizes: dict[IconKind, int] = {"had": had, "not": PEOPLE - had - unknown, "unknown": unknown}
     words: dict[IconKind, str] = {"had": f"{name}_had", "not": no, "unknown": "unknown"}
-    legend = tuple((kind, sizes[kind], _picture(facts, words[kind])) for kind in sizes if sizes[kind])
+    legend = tuple((kind, count(sizes[kind]), _picture(facts, words[kind])) for kind in sizes if sizes[kind])
     sentence = sentences(_share(facts, found, "none_on_record" if tone == "harm" else "none"), only)
     counts = "; ".join(f"{size} {said}" for _, size, said in legend)
     alt = _picture(facts, "alt", title=title, words=f"{sentence} {counts}.")
@@ -202,7 +207,7 @@ def _picture(facts: Facts, key: str, **values: object) -> str:
 def _share(facts: Facts, found: Estimate, none: str) -> str:
     """The share with its uncertainty in words: "About 58 of 100. It could be between 46 and 70 of 100."."""
     key = none if not found.k else "all" if found.k == found.n else "about"
-    low, high = fixed(found.lower or 0, 0), fixed(found.upper or 0, 0)
+    low, high = _limits(found)
     return _picture(facts, key, n=_of_hundred(found), low=low, high=high, people=whole(facts, found.n or 0))
 
 
@@ -231,9 +236,9 @@ def _kinds_of_harm(facts: Facts) -> list[Estimate]:
 
 
 def _harm_row(facts: Facts, found: Estimate) -> Row:
-    low, high = fixed(found.lower or 0, 0), fixed(found.upper or 0, 0)
+    low, high = _limits(found)
     span = facts.words.say("plain.table.to", low=low, high=high)
-    return row(_kind(facts, found.group), str(_of_hundred(found)), span)
+    return row(_kind(facts, found.group), count(_of_hundred(found)), span)
 
 
 def _kind(facts: Facts, term: str) -> str:

@@ -48,12 +48,13 @@ def process(facts: Facts) -> Section:
 
 
 def _months(facts: Facts, watches: Sequence[Watch]) -> Table:
-    names = sorted({own.visit for watch in watches for own in watch.rows})[-MONTHS_SHOWN:]
+    found = {own.visit: own for watch in watches for own in watch.rows}
+    names = sorted(found)[-MONTHS_SHOWN:]
     table = Table(
         title=f"The last {MONTHS_SHOWN} complete months.",
         encoding="Value of the month, and what it rests on. A month describes everybody in it, so it has no interval.",
         columns=text_columns(("Month", 16), *((_SHORT[one.measure.id], 158 / max(len(watches), 1)) for one in watches)),
-        rows=tuple(row(month(name), *(_cell(one, name) for one in watches)) for name in names),
+        rows=tuple(row(found[name].key(month(name)), *(_cell(one, name) for one in watches)) for name in names),
         empty="No month is complete yet.",
         style="tight fixed",
     )

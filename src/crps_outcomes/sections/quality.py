@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from crps_outcomes.control_figures import place_of
 from crps_outcomes.drawings import months
 from crps_outcomes.layout import listed, noted, row, text_columns
 from crps_outcomes.marks import NOT_APPLICABLE
-from crps_outcomes.numbers import month, plural
+from crps_outcomes.numbers import count, month, plural
 from crps_outcomes.report_model import Cell, Icons, Run, Section, Table
 from crps_outcomes.sections.completeness import completed_at_primary, pull_in_words
 from crps_outcomes.sections.responders import OBSERVED, responder
@@ -21,6 +20,7 @@ from crps_outcomes.watching import (
     big_value,
     counts_of,
     is_signal,
+    number_of,
     said,
     signals,
     watched,
@@ -80,11 +80,12 @@ def headline(watches: Sequence[Watch]) -> tuple[Run, ...]:
     charted = [one for one in watches if one.chart]
     if not charted:
         return (Run("No measure has a complete month yet, so nothing can be said about change."),)
-    found, n = signals(charted), len(charted)
+    found, n = signals(charted), number_of(charted)
     which = f": {_named(found)}" if found else ""
     verb = "signals" if len(found) <= 1 else "signal"
-    rest = "" if len(found) == n else f" {'The others vary' if found else 'They vary'} as chance alone would have them."
-    count_of = f"{'None' if not found else len(found)} of {plural(n, 'measure')}"
+    others = "" if len(found) == len(charted) else "The others vary" if found else "They vary"
+    rest = f" {others} as chance alone would have them." if others else ""
+    count_of = f"{'None' if not found else count(number_of(found))} of {plural(n, 'measure')}"
     return (Run(f"{count_of} {verb} a change", is_strong=True), Run(f"{which}.{rest}"))
 
 
@@ -92,13 +93,15 @@ def _named(found: Sequence[Watch]) -> str:
     """The measures that signal with what they signal; where they are many, how many signal what."""
     if len(found) <= MOST_NAMED:
         return listed(f"{one.name} ({SIGNAL_WORDS[one.state]})" for one in found)
-    return listed(f"{n} {SIGNAL_WORDS[state]}" for state, n in Counter(one.state for one in found).items())
+    states = dict.fromkeys(one.state for one in found)
+    by_state = {state: number_of([one for one in found if one.state == state]) for state in states}
+    return listed(f"{count(n)} {SIGNAL_WORDS[state]}" for state, n in by_state.items())
 
 
 def _watch(facts: Facts) -> Table:
     watches = watched(facts, front=True)
-    found = [one.series.months for one in watches if one.known]
-    span = f"{month(min(own[0] for own in found))} to {month(max(own[-1] for own in found))}" if found else "Months"
+    known = sorted((row for one in watches for row in one.known), key=lambda row: row.visit)
+    span = " to ".join(row.key(month(row.visit)) for row in (known[0], known[-1])) if known else "Months"
     table = Table(
         title=f"{_number(len(watches))} to watch.",
         encoding="The latest complete month with a value, with all complete months as a line. Grey band: expected from month to "
@@ -127,7 +130,7 @@ def _row(watch: Watch) -> Row:
     if watch.chart is None:
         return row(watch.measure.label, Cell("[x]", is_big=True), NOT_APPLICABLE, NOT_APPLICABLE, said(watch))
     latest = watch.known[-1]
-    value = Cell(big_value(watch, latest), sub=f"{counts_of(watch, latest)}, {month(latest.visit)}", is_big=True)
+    value = Cell(big_value(watch, latest), sub=f"{counts_of(watch, latest)}, {watch.month(-1)}", is_big=True)
     return row(watch.measure.label, value, _line(watch, watch.chart), Cell("", drawing=_icons(watch)), said(watch))
 
 
@@ -227,7 +230,7 @@ def _by_state(facts: Facts) -> list[str]:
         "Changed in a way that needs a look: ": [one for one in watches if one.state == "concern"],
         "Changed: ": [one for one in watches if is_signal(one) and one.state in {"neutral", "none"}],
     }
-    steady = sum(one.chart is not None and not is_signal(one) for one in watches)
+    steady = number_of([one for one in watches if not is_signal(one)])
     rest = (
         [f"No sign of change in {'the other ' if signals(watches) else ''}{plural(steady, 'measure')}."]
         if steady
@@ -240,7 +243,7 @@ def _to_see_to(facts: Facts) -> str:
     actions = facts.releasable.actions
     if actions is None:
         return ""
-    return f"{plural(len(actions), 'entry', 'entries')} on the action list at the end of this report."
+    return f"{plural(facts.told(len(actions), 'actions/n'), 'entry', 'entries')} on the action list at the end of this report."
 
 
 def _cannot_tell(facts: Facts) -> tuple[str, ...]:

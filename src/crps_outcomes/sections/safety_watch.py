@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crps_outcomes import spc
-from crps_outcomes.charting import chart_of_gaps
+from crps_outcomes.charting import chart_of_gaps, with_ids
 from crps_outcomes.control_figures import Control, control
 from crps_outcomes.figure_kit import drawing
 from crps_outcomes.numbers import fixed, plural
@@ -45,7 +45,8 @@ def _serious(facts: Facts) -> str:
 
 
 def _rare(facts: Facts) -> Figure:
-    gaps = [float(one.estimate or 0.0) for one in facts.every("quality", "between", measure=RARE) if not one.mark]
+    between = [one for one in facts.every("quality", "between", measure=RARE) if not one.mark]
+    gaps = [float(one.estimate or 0.0) for one in between]
     figure = Figure(
         title="Sessions between serious adverse events.",
         encoding="Too rare for a share a month: each dot is the number of sessions from one event to the next, and more is "
@@ -54,7 +55,8 @@ def _rare(facts: Facts) -> Figure:
     )
     if len(gaps) < 2:
         return figure
-    chart = chart_of_gaps(gaps, facts.protocol.quality)
+    lines = facts.one("quality", "centre", measure=RARE, visit=between[0].visit)
+    chart = with_ids(chart_of_gaps(gaps, facts.protocol.quality), lambda _: lines.id)
     states = tuple(spc.state(hits, "higher") for hits in chart.hits)
     own = Control(
         chart,

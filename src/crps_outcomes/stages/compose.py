@@ -144,13 +144,18 @@ def compose(
     )
 
 
-def compose_person(person: Person, report: ReportDefinition) -> ReportModel:
+def compose_person(person: Person, report: ReportDefinition, *, is_traced: bool = False) -> ReportModel:
     """The page about one person, by the code that stands for them. It is of the internal edition, always.
+
+    With ``is_traced`` every printed number is marked with the row of this person it comes from, such as
+    "outcomes/pain_nrs/week_4"; nothing links there, for nobody but the clinic has the rows.
 
     Raises:
         DefinitionError: the report lists a section that does not exist, or another edition is asked for.
     """
     refuse_release(report, person.provenance.edition)
+    if is_traced:
+        person = replace(person, study=with_ids(person.study), is_traced=True)
     protocol, provenance = person.study.protocol, person.provenance
     words = strings(person.study.root, provenance.form.lang)
     unknown = [name for name in report.sections if name not in PERSON_SECTIONS]
@@ -169,7 +174,7 @@ def compose_person(person: Person, report: ReportDefinition) -> ReportModel:
             (words["label.site"], protocol.site),
             (words["label.as_of"], person.day(provenance.as_of)),
             ("First dose", person.day(person.first_dose_on)),
-            ("Sessions", counted(len(person.sessions))),
+            ("Sessions", counted(person.n_sessions)),
         ),
         author=protocol.site,
         created=provenance.as_of.isoformat(),
