@@ -100,6 +100,17 @@ def test_percentages_and_rates_are_those_of_the_rounded_counts():
         assert (own["estimate"] - expected).abs().max() < 1e-9
 
 
+def test_standardised_differences_of_shares_are_those_of_the_rounded_counts():
+    shown = release().estimates.query("section == 'participants' and suppressed == '' and group != ''")
+    shares = {(one["population"], one["group"]): (one["k"], one["n"]) for one in shown.query("statistic == 'share'").to_dict("records")}
+    own = shown.query("statistic == 'smd'").to_dict("records")
+    assert len(own) >= 2
+    for one in own:
+        pair = (*shares["analysed", one["group"]], *shares["not analysed", one["group"]])
+        expected = estimators.standardised_difference_binary(*pair).estimate
+        assert (None if pd.isna(one["estimate"]) else one["estimate"]) == (None if expected is None else round(expected, 2))
+
+
 def texts(thing: Any) -> Iterator[str]:
     """Every text of a part of the report: headings, cells, captions, alternatives, labels of charts."""
     if isinstance(thing, str):
