@@ -56,7 +56,7 @@ def behind(known, edition):
     found |= {
         f"changes/{row['resource_type']}/{row['change']}": _known(row["n"]) for row in known.changes.to_dict("records")
     }
-    found |= counts_of_rows(known)
+    found |= counts_of_rows(known) | numbers_restated(known.restatement)
     study = with_ids(the_study())
     for piece in (study.protocol, study.measures, study.evidence):
         found |= {key: [value] for key, value in declared_numbers(piece)}
@@ -64,6 +64,26 @@ def behind(known, edition):
         if measure.error and measure.error.standard_error is None:
             found[f"measure:{name}:error.sd"] += [measure.error.of_one_score, measure.error.reliable_change]
     return found
+
+
+def numbers_restated(told):
+    """What is told of the last report: its rows, people and records by reason, and the texts of rules that changed."""
+    found = {row["estimate_id"]: numbers_of(row) for row in told.then.to_dict("records")}
+    for one in told.reasons:
+        numbers = {"people": one.n_people, "records": one.n_records, "scores": one.n_scores}
+        found |= {f"restatement/{one.kind}/{name}": [float(n)] for name, n in numbers.items()}
+    for name, why in told.whys.items():
+        found |= {f"restatement/why/{name}/{kind}": [float(n)] for kind, n in why.people}
+    if told.again:
+        found |= {"restatement/n_same": [float(told.again.n_same)], "restatement/n": [float(told.again.n)]}
+    for number, change in enumerate(told.plan, 1):
+        for place, one in enumerate(change.differences, 1):
+            found[f"restatement/plan/{number}.{place}"] = f"{one.entry} {one.before} {one.after}"
+    words = [*told.study, *told.code, *(" ".join(one) for one in told.versions), *texts(told.files)]
+    return found | {
+        "restatement/rules": " ".join(words), "restatement/figures": [float(len(told.whys))],
+        "restatement/differ": [float(n) for n in range(len(told.whys) + 1)],  # test_restatement counts them
+    }  # fmt: skip
 
 
 def counts_of_rows(known):

@@ -17,7 +17,7 @@ from crps_outcomes.sections.completeness import changes_in_words
 from crps_outcomes.stages.disclose import HELD
 from crps_outcomes.traced import plain
 from crps_outcomes.watching import Watch, big_value, counts_of
-from crps_outcomes.wording import at, capital, improved, mean_in_cell, mean_in_words, share_line
+from crps_outcomes.wording import at, capital, improved, mean_in_cell, mean_in_words, share_in_cell, share_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,28 +78,37 @@ def since_in_words(facts: Facts) -> str:
         return changes_in_words(facts)
     if facts.is_release:
         return f"What changed since the last release ({_data_of(facts, told)}): section “{SHORT}”."
-    known = [words for one in told.reasons if (words := _in_brief(facts, one))]
-    rules = [f"{name} changed" for name in (*(["plan"] if told.plan else []), *told.rules_changed)]
-    lost = [] if told.is_data_kept else ["its data are not kept"]
-    if not (known or rules or lost):
-        return f"Nothing changed since the last report ({_data_of(facts, told)})."
-    return f"Since the last report ({_data_of(facts, told)}): {', '.join([*known, *rules, *lost])}. Section “{SHORT}” tells more."
+    rules = [*(["plan"] if told.plan else []), *told.rules_changed]
+    parts = (_people_in_brief(facts, told), _records_in_brief(facts, told), f"{listed(rules)} changed" if rules else "")
+    lost = "" if told.is_data_kept else "its data are not kept"
+    known = "; ".join(part for part in (*parts, lost) if part)
+    since = f"since the last report ({_data_of(facts, told)})"
+    return f"{capital(since)}: {known} (see “{SHORT}”)." if known else f"Nothing changed {since}."
 
 
-def _in_brief(facts: Facts, one: Reason) -> str:
-    """Such as "2 new patients" or "1 record amended"; nothing for a reason that nothing came under."""
-    kind = one.kind
-    if kind in {"entered", "left"}:
-        n = facts.told(one.n_people, f"restatement/{kind}/people")
-        return "" if not n else f"{people(n)} {'new' if kind == 'entered' else 'left the cohort'}"
-    n = facts.told(one.n_records, f"restatement/{kind}/records")
-    return f"{plural(n, 'record')} {IN_BRIEF[kind]}" if n and kind in IN_BRIEF else ""
+def _people_in_brief(facts: Facts, told: Restatement) -> str:
+    """Such as "2 people entered, 1 left"."""
+    n = {one.kind: facts.told(one.n_people, f"restatement/{one.kind}/people") for one in told.reasons}
+    came, went = n.get("entered", 0), n.get("left", 0)
+    parts = [f"{people(came)} entered"] if came else []
+    return ", ".join([*parts, f"{count(went) if came else people(went)} left"] if went else parts)
 
 
+#: Of the records of who stayed.
 IN_BRIEF: Mapping[Kind, str] = {
-    "follow-up": "of new follow-up", "late": "entered late", "amended": "amended", "deleted": "deleted at the source",
-    "entered-in-error": "marked as entered in error", "undated": "new without a day",
+    "follow-up": "new follow-up", "late": "late", "amended": "amended", "entered-in-error": "entered in error",
+    "deleted": "deleted", "undated": "new without a day",
 }  # fmt: skip
+
+
+def _records_in_brief(facts: Facts, told: Restatement) -> str:
+    """Such as "records: 143 new follow-up, 2 amended"."""
+    found = [
+        f"{count(facts.told(one.n_records, f'restatement/{one.kind}/records'))} {IN_BRIEF[one.kind]}"
+        for one in told.reasons
+        if one.kind in IN_BRIEF and one.n_records
+    ]
+    return f"records: {', '.join(found)}" if found else ""
 
 
 def _data_of(facts: Facts, told: Restatement) -> str:
@@ -164,7 +173,7 @@ def _data_in_words(facts: Facts, told: Restatement) -> tuple[str, ...]:
 def _rules(facts: Facts, told: Restatement) -> Table:
     table = Table(
         title="Plan, definitions and program that are not as then.",
-        encoding=f"Files and code by the first {SHORT_DIGEST} characters of their SHA-256.",
+        encoding="Files and code by the first characters of their SHA-256.",
         columns=text_columns(("What", 30), ("Entry, file or package", 64), ("Then", 40), ("Now", 40)),
         rows=tuple(_rule_rows(facts, told)),
         style="dense fixed",
@@ -184,8 +193,12 @@ def _rule_rows(facts: Facts, told: Restatement) -> Iterator[Row]:
         if not change.differences:
             yield row("Analysis plan", "The plan of then was not kept", NOT_APPLICABLE, NOT_APPLICABLE)
     for name, then, now in _digests(told):
-        what = "Program" if name == CODE else "Study folder"
-        yield row(what, marked(name, "rules"), *(marked(one[:SHORT_DIGEST], "rules") for one in (then, now)))
+        what, where = (
+            ("Program", name)
+            if name == CODE
+            else ("Study folder", name if told.files is None else marked(name, "rules"))
+        )
+        yield row(what, where, *(marked(one[:SHORT_DIGEST], "rules") for one in (then, now)))
     for name, then, now in told.versions:
         yield row("Software", marked(name, "rules"), marked(then, "rules"), marked(now, "rules"))
 
@@ -312,7 +325,7 @@ def _cell(facts: Facts, one: Headline, found: Estimate) -> Cell:
             mean_in_words(found, 1),
             sub="" if found.k is None else f"{count(found.k)} in {plural(found.n or 0, 'session')}",
         )
-    return Cell(share_line(found))
+    return Cell(share_in_cell(found) if one.statistic == "completed" else share_line(found))
 
 
 def _difference(facts: Facts, pair: Pair) -> Cell:
