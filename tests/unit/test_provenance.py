@@ -9,6 +9,7 @@ from datetime import date
 from cohort_tables import the_study
 from report_fixture import provenance
 
+from crps_outcomes.language import Form
 from crps_outcomes.plan_history import PlanRecord
 from crps_outcomes.provenance import code_digest, software_versions, trace
 
@@ -17,7 +18,7 @@ CHANGES = {
     "report": "quality", "data_status": "unverified", "source_kind": "folder", "selector": "care_plan",
     "software": {"python": "3.12"}, "is_synthetic": False, "compared_with": "9" * 64, "compared_with_on": "2026-06-01",
     "holes": ("Observation F19",), "plan": PlanRecord("b" * 64, "2026-06-12"), "before_run": "r1",
-    "restated": "f" * 64,
+    "restated": "f" * 64, "form": Form(lang="de"), "valid_until": "2026-07-18",
 }  # fmt: skip
 
 

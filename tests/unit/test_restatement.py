@@ -7,11 +7,13 @@ import json
 import re
 import shutil
 from datetime import UTC, date, datetime
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from report_fixture import model, provenance
 
-from crps_outcomes import derive, pipeline
+from crps_outcomes import derive, pipeline, restating
 from crps_outcomes.analysis.completeness import completeness
 from crps_outcomes.analysis.endpoints import endpoints
 from crps_outcomes.analysis.function import function
@@ -24,10 +26,12 @@ from crps_outcomes.fhir.client import Surroundings
 from crps_outcomes.home import Home
 from crps_outcomes.numbers import month
 from crps_outcomes.params import Edition
+from crps_outcomes.restatement import Moved, View, counted, moved, why
 from crps_outcomes.snapshot import open_snapshot
 from crps_outcomes.stages import analyse
 from crps_outcomes.stages.pull import pull
 from crps_outcomes.stages.render import Rendered
+from crps_outcomes.state import Records
 from crps_outcomes.study import CARD, load, locate
 from crps_outcomes.synthetic import Options, generate
 from faulty_server import BASE, FaultyServer
@@ -242,6 +246,100 @@ def test_without_the_snapshot_of_then_the_measures_of_its_latest_month_stand_and
     expected = {f"{one.label}, {month(latest[one.id])}" for one in plan.measures if one.front and one.id in latest}
     assert {*figures} == expected
     assert len(expected) >= 4
+
+
+# --- one record at a time ---------------------------------------------------------------------------------------------
+
+
+def view(as_of, *resources, people="ab"):
+    """A report's view of a few Observations."""
+    lines = sorted(json.dumps(one).encode() for one in resources)
+    snapshot = SimpleNamespace(lines=lambda name: iter(lines if name == "Observation" else ()))
+    enrolled = SimpleNamespace(records={name: name for name in people}, enrolled=dict.fromkeys(people))
+    return View(snapshot, date.fromisoformat(as_of), enrolled)
+
+
+def seen(on="2026-03-01", value=5, status="final", version="1", person="a", **more):
+    dated = {"effectiveDateTime": on} if on else {}
+    return {"id": "x", "resourceType": "Observation", "status": status, "subject": {"reference": f"Patient/{person}"},
+            "meta": {"versionId": version}, "valueInteger": value} | dated | more  # fmt: skip
+
+
+@pytest.mark.parametrize(("then", "now", "kind"), [
+    ([seen()], [seen()], None),
+    ([seen()], [seen(version="2")], "resaved"),
+    ([seen()], [seen(value=6)], "amended"),
+    ([seen(status="entered-in-error")], [seen()], "amended"),
+    ([seen()], [seen(status="entered-in-error", value=6)], "entered-in-error"),
+    ([], [seen(status="entered-in-error")], "entered-in-error"),
+    ([seen()], [], "deleted"),
+    ([], [seen()], "late"),
+    ([], [seen("2026-04-01")], "late"),
+    ([], [seen("2026-04-02")], "follow-up"),
+    ([], [seen("2026-05-02")], None),
+    ([seen("2026-04-20")], [seen("2026-04-20")], "follow-up"),
+    ([seen("2026-04-20")], [seen("2026-03-20")], "amended"),
+    ([seen()], [seen("2026-06-01")], "amended"),
+    ([], [seen("")], "undated"),
+    ([], [seen(person="stranger")], None),
+    ([seen(valueInteger="five")], [seen()], "amended"),
+    ([seen()], [seen(valueInteger="five")], "amended"),
+    ([seen(valueInteger="five")], [seen(valueInteger="six")], None),
+])  # fmt: skip
+def test_a_record_has_one_reason(then, now, kind):
+    found = moved(view("2026-04-01", *then), view("2026-05-01", *now), ["Observation"], "UTC")
+    assert found == ({} if kind is None else {"Observation/x": Moved("a", kind)})
+
+
+@pytest.mark.parametrize(("then", "now", "kind"), [("a", "ab", "entered"), ("ab", "a", "left")])
+def test_coming_and_going_come_before_any_other_reason(then, now, kind):
+    own = seen(person="b")
+    views = view("2026-04-01", own, people=then), view("2026-05-01", own | {"valueInteger": 6}, people=now)
+    found = moved(*views, ["Observation"], "UTC")
+    assert found == {"Observation/x": Moved("b", kind)}
+    assert [(one.kind, one.n_people, one.n_records) for one in counted(found, *views, set()) if one.n_people] == [(kind, 1, 1)]
+
+
+@pytest.mark.parametrize(("now", "found", "gone", "is_later", "expected"), [
+    ({"p": {("r1", "5")}}, {}, {}, True, {}),
+    ({"p": {("r1", "6")}}, {"r1": Moved("p", "amended"), "r2": Moved("p", "late")}, {}, True, {"amended": 1}),
+    ({"p": {("r2", "6")}}, {"r1": Moved("p", "deleted"), "r2": Moved("p", "late")}, {}, True, {"deleted": 1, "late": 1}),
+    ({"p": {("r1", "6")}}, {"dose": Moved("p", "late")}, {}, True, {"late": 1}),
+    ({"p": {("r1", "6")}}, {"vial": Moved("", "amended")}, {}, True, {"amended": 1}),
+    ({"p": {("r1", "5"), ("", "missing")}}, {}, {}, True, {"time": 1}),
+    ({"p": {("r1", "6")}}, {"r1": Moved("p", "resaved")}, {}, False, {"other": 1}),
+    ({"p": {("r1", "5")}, "q": {("r9", "1")}}, {"r9": Moved("q", "entered")}, {"q": "entered"}, True, {"entered": 1}),
+    ({}, {"r1": Moved("p", "left")}, {"p": "left"}, True, {"left": 1}),
+])  # fmt: skip
+def test_the_reason_of_a_figure_is_that_of_the_records_it_rests_on(now, found, gone, is_later, expected):
+    then = {"p": frozenset({("r1", "5")})}
+    prints = {person: frozenset(entries) for person, entries in now.items()}
+    assert why(then, prints, found, gone, is_later=is_later) == expected
+
+
+# --- what leaves ------------------------------------------------------------------------------------------------------
+
+
+def test_a_release_tells_of_plan_study_folder_and_program_and_no_number_of_the_data(nights):
+    clinic, snapshots, folders = nights
+    runs = {run.run_id: run for run in Records(clinic.home.state_url).runs()}
+    plan = derive.plan(open_snapshot(snapshots[1].folder), load(clinic.study), clinic.home, as_of=SECOND)
+    told = restating.restated(clinic.home, runs[folders["first"].name], provenance("release"), plan, None)
+    assert (told.reasons, told.whys, told.again, len(told.then)) == ((), {}, None, 0)
+    assert told.code == (runs[folders["first"].name].code, "c" * 64)
+
+
+def test_the_page_of_a_release_counts_nobody_and_says_what_was_held():
+    page = next(one for one in model(64, "release").sections if one.id == "restatement")
+    assert [name for name, one in page.tables.items() if one.rows] == ["rules"]
+    assert not re.search(r"\d", " ".join((*page.text["data"], *page.text["rules"])))
+    assert "No figure was held" in page.text["data"][1]
+
+
+def test_as_many_figures_differ_as_the_heading_says():
+    page = next(one for one in model().sections if one.id == "restatement")
+    differ = [row for row in page.tables["figures"].rows if row[3].text != "none"]
+    assert page.finding.startswith(f"{len(differ)} of {len(page.tables['figures'].rows)} headline figures differ")
 
 
 def test_nothing_about_a_person_enters_the_state_by_it(nights):

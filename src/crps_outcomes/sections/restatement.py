@@ -77,7 +77,7 @@ def since_in_words(facts: Facts) -> str:
     if told is None:
         return changes_in_words(facts)
     if facts.is_release:
-        return f"What changed since the last release ({_data_of(facts, told)}): section “{SHORT}”."
+        return f"What is not as in the last release ({_data_of(facts, told)}): see “{SHORT}”."
     rules = [*(["plan"] if told.plan else []), *told.rules_changed]
     parts = (_people_in_brief(facts, told), _records_in_brief(facts, told), f"{listed(rules)} changed" if rules else "")
     lost = "" if told.is_data_kept else "its data are not kept"
