@@ -25,7 +25,7 @@ ANY = "any"
 class Rests:
     """What a figure rests on: scores of a measure at a visit, or sessions with what was recorded around them."""
 
-    on: Literal["changes", "scores", "estimand", "events", "readings", "doses"]
+    on: Literal["changes", "scores", "estimand", "estimand changes", "events", "readings", "doses"]
     measure: str = ""
     visit: str = ""
     month: str = ""  # only what belongs to this month, such as "2026-06"
@@ -62,10 +62,10 @@ def headlines(study: Study, report: ReportDefinition, then: pd.DataFrame) -> tup
 def _results(study: Study) -> Iterator[Headline]:
     plan = study.protocol.outcomes
     pain, visit = plan.primary, plan.primary_visit
-    yield _planned("primary", "mean", Rests("estimand", pain, visit))
+    yield _planned("primary", "mean", pain, visit)
     for number, one in enumerate(study.protocol.plan.key_secondary, 1):
         form: Form = "mean" if one.summary == "mean change" else "share"
-        yield _planned(str(number), form, Rests("estimand", one.measure, one.visit))
+        yield _planned(str(number), form, one.measure, one.visit)
     for own in (visit, plan.later_visit):
         yield _change("pain", pain, own)
     for percent in plan.responder_percents:
@@ -80,7 +80,8 @@ def _results(study: Study) -> Iterator[Headline]:
     )
 
 
-def _planned(group: str, form: Form, rests: Rests) -> Headline:
+def _planned(group: str, form: Form, measure: str, visit: str) -> Headline:
+    rests = Rests("estimand changes" if form == "mean" else "estimand", measure, visit)
     return Headline("endpoints", "planned", {"group": group}, form, rests, group)
 
 
@@ -117,37 +118,61 @@ def _months(study: Study, then: pd.DataFrame) -> Iterator[Headline]:
 
 def footprint(tables: Tables, study: Study, rests: Rests) -> Footprint:
     """Who stands behind a figure, and with what: two cohorts in which it is the same give the same figure."""
-    frame = pd.concat(FOOTPRINTS[rests.on](tables, study, rests))
     found: dict[str, set[tuple[str, ...]]] = {}
-    for person, *entry in frame.astype("str").itertuples(index=False, name=None):
-        found.setdefault(str(person), set()).add(tuple(map(str, entry)))
+    for frame in FOOTPRINTS[rests.on](tables, study, rests):
+        for person, *entry in frame.astype("str").itertuples(index=False, name=None):
+            found.setdefault(str(person), set()).add(tuple(map(str, entry)))
     return {person: frozenset(entries) for person, entries in found.items()}
 
 
-def _scores(tables: Tables, study: Study, rests: Rests) -> Iterator[pd.DataFrame]:
-    """A person's score and start, and whether the score is missing; what is not due yet counts nowhere."""
+def _due(tables: Tables, study: Study, rests: Rests) -> pd.DataFrame:
+    """refs, value, start and state of everybody whose score is due, with the day it was taken or its window closed."""
     outcomes = tables.outcomes[tables.outcomes["measure"] == rests.measure]
     start = outcomes[outcomes["visit"] == "baseline"][["subject_id", "source_refs"]]
     own = outcomes[(outcomes["visit"] == rests.visit) & (outcomes["state"] != "not due")]
     own = own.merge(start, on="subject_id", how="left", suffixes=("", "_start"), validate="one_to_one")
     own = own.merge(tables.subjects[["subject_id", "first_dose_on"]], on="subject_id", validate="one_to_one")
     last = next(one.window_days[1] for one in study.protocol.visits if one.id == rests.visit)
-    own = _of_month(own, own["first_dose_on"] + pd.Timedelta(days=int(last)), rests)
-    refs = own["source_refs"] + " " + own["source_refs_start"].where(own["source_refs_start"].notna(), "")
-    yield own[["subject_id"]].assign(refs=refs, value=own["value"], start=own["baseline"], state=own["state"])
+    closes_on = own["first_dose_on"] + pd.Timedelta(days=int(last))
+    found = own[["subject_id"]].assign(
+        refs=own["source_refs"] + " " + own["source_refs_start"].where(own["source_refs_start"].notna(), ""),
+        value=own["value"], start=own["baseline"], state=own["state"],
+        ends_on=own["taken_on"].where(own["taken_on"].notna(), closes_on),
+    )  # fmt: skip
+    return _of_month(found, closes_on, rests)
+
+
+_ENTRY = ["subject_id", "refs", "value", "start", "state"]
+
+
+def _scores(tables: Tables, study: Study, rests: Rests) -> Iterator[pd.DataFrame]:
+    yield _due(tables, study, rests)[_ENTRY]
 
 
 def _changes(tables: Tables, study: Study, rests: Rests) -> Iterator[pd.DataFrame]:
-    """The same of those with a score and a start alone."""
-    yield from (one[one["value"].notna() & one["start"].notna()] for one in _scores(tables, study, rests))
+    """Of those with a score and a start alone."""
+    own = _due(tables, study, rests)
+    yield own.loc[own["value"].notna() & own["start"].notna(), _ENTRY]
 
 
 def _estimand(tables: Tables, study: Study, rests: Rests) -> Iterator[pd.DataFrame]:
-    """Scores, and what else happened to the same people, since the plan may let that decide."""
-    (scores,) = _scores(tables, study, rests)
-    yield scores
-    happened = tables.intercurrent[tables.intercurrent["subject_id"].isin(scores["subject_id"])]
-    yield happened[["subject_id", "source_ref", "kind", "term", "happened_on"]]
+    """Scores, and what else happened to the same people before, since the plan may let that decide."""
+    yield from _scores(tables, study, rests)
+    yield _happened(tables, _due(tables, study, rests))
+
+
+def _estimand_changes(tables: Tables, study: Study, rests: Rests) -> Iterator[pd.DataFrame]:
+    yield from _changes(tables, study, rests)
+    own = _due(tables, study, rests)
+    yield _happened(tables, own[own["value"].notna() & own["start"].notna()])
+
+
+def _happened(tables: Tables, scores: pd.DataFrame) -> pd.DataFrame:
+    """What happened to these people before their score."""
+    found = tables.intercurrent.merge(scores[["subject_id", "ends_on"]], on="subject_id", validate="many_to_one")
+    return found.loc[
+        found["happened_on"] < found["ends_on"], ["subject_id", "source_ref", "kind", "term", "happened_on"]
+    ]
 
 
 def _doses(tables: Tables, study: Study, rests: Rests) -> Iterator[pd.DataFrame]:
@@ -172,8 +197,8 @@ def _readings(tables: Tables, study: Study, rests: Rests) -> Iterator[pd.DataFra
 
 
 FOOTPRINTS: Mapping[str, Callable[[Tables, Study, Rests], Iterator[pd.DataFrame]]] = {
-    "scores": _scores, "changes": _changes, "estimand": _estimand, "doses": _doses, "events": _events,
-    "readings": _readings,
+    "scores": _scores, "changes": _changes, "estimand": _estimand, "estimand changes": _estimand_changes, "doses": _doses,
+    "events": _events, "readings": _readings,
 }  # fmt: skip
 
 

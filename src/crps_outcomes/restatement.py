@@ -168,7 +168,9 @@ def moved(then: View, now: View, resource_types: Iterable[str], timezone: str) -
         for identity, old, new in _pairs(then.snapshot.lines(name), now.snapshot.lines(name)):
             if is_same_view and old == new:
                 continue
-            one = _moved(_copy(name, old, then, timezone), _copy(name, new, now, timezone), then, now, timezone)
+            before = _read(name, old)
+            after = before if old == new else _read(name, new)
+            one = _moved(_copy(old, before, then, timezone), _copy(new, after, now, timezone), then, now, timezone)
             if one is not None:
                 found[f"{name}/{identity}"] = one
     return found
@@ -191,12 +193,15 @@ def _keyed(lines: Iterator[bytes], place: int) -> Iterator[tuple[str, int, bytes
         yield msgspec.json.decode(line, type=_Identified).id, place, line
 
 
-def _copy(resource_type: str, raw: bytes, view: View, timezone: str) -> _Copy:
+def _read(resource_type: str, raw: bytes) -> fhir.Resource | None:
     """What cannot be read is seen by no report: it is refused, and counts nowhere."""
     try:
-        resource = fhir.decode(resource_type, raw) if raw else None
+        return fhir.decode(resource_type, raw) if raw else None
     except msgspec.DecodeError:
-        resource = None
+        return None
+
+
+def _copy(raw: bytes, resource: fhir.Resource | None, view: View, timezone: str) -> _Copy:
     return _Copy(raw, resource, None if resource is None else view.whose(resource, timezone))
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from report_fixture import model, provenance
+from report_fixture import provenance
 
 from crps_outcomes import derive, pipeline, restating
 from crps_outcomes.analysis.completeness import completeness
@@ -327,19 +327,6 @@ def test_a_release_tells_of_plan_study_folder_and_program_and_no_number_of_the_d
     told = restating.restated(clinic.home, runs[folders["first"].name], provenance("release"), plan, None)
     assert (told.reasons, told.whys, told.again, len(told.then)) == ((), {}, None, 0)
     assert told.code == (runs[folders["first"].name].code, "c" * 64)
-
-
-def test_the_page_of_a_release_counts_nobody_and_says_what_was_held():
-    page = next(one for one in model(64, "release").sections if one.id == "restatement")
-    assert [name for name, one in page.tables.items() if one.rows] == ["rules"]
-    assert not re.search(r"\d", " ".join((*page.text["data"], *page.text["rules"])))
-    assert "No figure was held" in page.text["data"][1]
-
-
-def test_as_many_figures_differ_as_the_heading_says():
-    page = next(one for one in model().sections if one.id == "restatement")
-    differ = [row for row in page.tables["figures"].rows if row[3].text != "none"]
-    assert page.finding.startswith(f"{len(differ)} of {len(page.tables['figures'].rows)} headline figures differ")
 
 
 def test_nothing_about_a_person_enters_the_state_by_it(nights):

@@ -82,7 +82,7 @@ def numbers_restated(told):
     words = [*told.study, *told.code, *(" ".join(one) for one in told.versions), *texts(told.files)]
     return found | {
         "restatement/rules": " ".join(words), "restatement/figures": [float(len(told.whys))],
-        "restatement/differ": [float(n) for n in range(len(told.whys) + 1)],  # test_restatement counts them
+        "restatement/differ": [float(n) for n in range(len(told.whys) + 1)],  # test_sections counts them
     }  # fmt: skip
 
 
