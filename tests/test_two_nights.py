@@ -73,9 +73,11 @@ def nights(tmp_path_factory):
 
 def test_the_second_report_says_what_changed_and_since_when(nights):
     _, second, _ = nights
-    told = "Since the data of 1 Nov 2026: 1 changed at the source, 1 marked as entered in error, 1 deleted at the source."
+    told = "Since the last report (data of 1 Oct 2026): records: 1 amended, 1 entered in error, 1 deleted"
     assert told in second.text
-    assert second.text.count("changed at the source") >= 3  # page 1, the table, the provenance
+    for reason in ("Amended 1 1 1", "Entered in error 1 1 1", "Deleted 1 1 1", "New patients 0 0 0"):
+        assert reason in second.text
+    assert "Analysis plan, definitions and program are those of the last report." in second.text
 
 
 def test_the_second_report_has_the_figures_of_what_is_left(nights):
@@ -87,6 +89,6 @@ def test_the_second_report_has_the_figures_of_what_is_left(nights):
 
 def test_the_first_report_still_says_what_it_said(nights):
     first, *_ = nights
-    assert "changed at the source" not in first.text
+    assert "This is the first report of its kind made here" in first.text
     assert (first.folder / "report.pdf").exists()
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from crps_outcomes.analysis.identities import Identity, Shown
     from crps_outcomes.definitions import Rule
     from crps_outcomes.differencing import Register
+    from crps_outcomes.restatement import Restatement
 
 LOW, PROTECTING = "low", "c"
 #: A row that is left out altogether, for the rare case that even a mark would say too much.
@@ -72,6 +73,7 @@ class Releasable:
     rules: tuple[str, ...]
     actions: pd.DataFrame | None = None
     rule: Rule = "CMS"
+    restatement: Restatement | None = None  # what changed since the last report of its kind; None for a first one
     register: Register | None = field(default=None, repr=False)  # what is remembered of this release; never published
 
     @property

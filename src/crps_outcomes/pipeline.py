@@ -7,13 +7,13 @@ opens what it needs from the home folder; each lets only PipelineErrors out (`fa
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from crps_outcomes import derive as derivation
-from crps_outcomes import library, plan_history, pseudonyms
+from crps_outcomes import library, plan_history, pseudonyms, restating
 from crps_outcomes.carrying import History
 from crps_outcomes.differencing import Seal
 from crps_outcomes.errors import DefinitionError, DisclosureError, IncompleteDataError, NoPatientsError
@@ -25,7 +25,7 @@ from crps_outcomes.releases import Releases
 from crps_outcomes.snapshot import Snapshot, open_snapshot
 from crps_outcomes.stages import analyse, compose, disclose, publish, render
 from crps_outcomes.state import Records, RunRow, Verdicts, Withdrawals
-from crps_outcomes.study import load
+from crps_outcomes.study import file_digests, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from crps_outcomes.tables import Tables
 
 
+RESTATEMENT = "restatement"  # the section that tells what changed since the last report of its kind
 #: What a release leaves below runs/: a pointer and a folder.
 _RELEASE_FOLDERS = ("CURRENT-*-release", "*-release-????-??-??-*")
 
@@ -98,16 +99,22 @@ def report(
     with place.one_release_at_a_time():
         disclosed = _disclosed(analysis, tables, study, edition.value, place, basis, is_draft=bool(plan.snapshot.manifest.holes))
     releasable = disclose.with_actions(disclosed, tables, study, pseudonyms.coder(place), basis.as_of)
+    records.see_study(study.digest, file_digests(study.root))
     form = Form(**{**study.protocol.form.model_dump(), **(wish or {})})
     traced = trace(plan.snapshot.manifest, study, name, edition.value, basis.as_of, form)
     told = plan_history.told(study.protocol, records.plans())
-    provenance = with_history(traced, told, records.run_before(_run(traced)))
+    before = records.run_before(_run(traced))
+    if RESTATEMENT in study.reports[name].sections:
+        known = restating.restated(place, before, replace(traced, plan=told), plan, tables)
+        releasable = replace(releasable, restatement=known)
+    provenance = with_history(traced, told, releasable.restatement)
     model = compose.compose(releasable, study, study.reports[name], provenance, is_traced=edition.value == "internal")
     attached = publish.attached(releasable, provenance) if form.archive else {}
     rendered = render.render(model, study.root, attached=attached)
     is_withdrawn = provenance.run_id in Withdrawals(place.state_url).every()
     folder = publish.publish(rendered, model, releasable, provenance, place, is_withdrawn=is_withdrawn)
     records.add_run(_run(provenance))
+    records.keep_before(_run(provenance), before)
     return folder
 
 

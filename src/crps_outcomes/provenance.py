@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
+    from crps_outcomes.restatement import Restatement
     from crps_outcomes.snapshot import Completeness, Manifest
-    from crps_outcomes.state import RunRow
     from crps_outcomes.study import Study
 
 Edition = Literal["internal", "release"]
@@ -50,9 +50,8 @@ class Provenance:
     compared_with_on: str = ""  # the day it was pulled
     holes: tuple[str, ...] = ()  # of a draft: what is missing
     plan: PlanRecord = field(default_factory=PlanRecord)
-    code_before: str = ""  # digest of the program of the last report of this kind, where it is another
-    study_before: str = ""  # the same of the study folder
-    before_on: str = ""  # the day that report spoke of, where either is another
+    before_run: str = ""  # the last report of this kind, where this one tells what changed since
+    restated: str = ""  # digest of what it tells
     form: Form = PLAIN  # paper, language, and whether the data are attached
     valid_until: str = ""  # the last day the report may be read as the present state
 
@@ -103,20 +102,14 @@ def trace(  # noqa: PLR0913, PLR0917 - what a report is made of
     )
 
 
-def with_history(traced: Provenance, plan: PlanRecord, before: RunRow | None) -> Provenance:
+def with_history(traced: Provenance, plan: PlanRecord, restated: Restatement | None = None) -> Provenance:
     """The provenance with what earlier runs of this home have to do with it: the plan's history, and what is not as it was.
 
-    A run before it that used the same program and study folder leaves no trace, so that any report made anew is the same.
+    A report that does not tell what changed since the one before it has no trace of it.
     """
-    known = replace(traced, plan=plan)
-    if before is None or (before.code, before.study) == (traced.code, traced.study):
-        return known
-    return replace(
-        known,
-        code_before=before.code if before.code != traced.code else "",
-        study_before=before.study if before.study != traced.study else "",
-        before_on=before.as_of,
-    )
+    if restated is None:
+        return replace(traced, plan=plan)
+    return replace(traced, plan=plan, before_run=restated.run_id, restated=restated.digest)
 
 
 @cache  # the code that runs is the code that was read; files edited meanwhile are another program

@@ -8,6 +8,9 @@ never altered, so that a database of an earlier version goes on being used.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +21,7 @@ from sqlalchemy import (
     Engine,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     and_,
@@ -69,6 +73,18 @@ _RUNS = Table(
     Column("status", String),
 )
 _RUN_ORDER = Table("run_order", _METADATA, Column("run_id", String(80), primary_key=True), Column("sequence", Integer))
+_RUNS_BEFORE = Table(
+    "runs_before",
+    _METADATA,
+    Column("made_from", String(64), primary_key=True),  # over what decides a run: report, edition, digests, day
+    Column("run_id", String(80)),  # "" for the first of its kind
+)
+_STUDIES = Table(
+    "studies",
+    _METADATA,
+    Column("study", String(64), primary_key=True),
+    Column("files", String),  # JSON: relative name -> SHA-256
+)
 _PLANS = Table(
     "plans",
     _METADATA,
@@ -139,6 +155,12 @@ class RunRow:
     code: str
     as_of: str
     status: str
+
+    @property
+    def made_from(self) -> str:
+        """SHA-256 over what decides a run, whatever its form: two runs of one are the same report."""
+        parts = (self.report, self.edition, self.snapshot, self.study, self.code, self.as_of)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 class Verdicts:
@@ -230,24 +252,35 @@ class Records:
         return {row[0]: row[1] for row in _all(self._engine, _RUN_ORDER, _RUN_ORDER.c.sequence)}
 
     def run_before(self, run: RunRow) -> RunRow | None:
-        """The latest final run of the same report and edition that was made of something else.
+        """The run that this one is compared with: once it was published, always the same one, whatever came after.
 
-        A run that is only repeated thus has the same run before it each time. Runs of a database that kept no order count
-        as the earliest, by day.
+        Else the latest final run of the same report and edition that was made of something else and speaks of no later
+        day. Runs of a database that kept no order count as the earliest, by day.
         """
-        last = (func.coalesce(_RUN_ORDER.c.sequence, 0).desc(), _RUNS.c.as_of.desc(), _RUNS.c.run_id)
-        same = [_RUNS.c[name] == getattr(run, name) for name in ("snapshot", "study", "code", "as_of")]
-        asked = (
-            select(_RUNS)
-            .outerjoin(_RUN_ORDER, _RUN_ORDER.c.run_id == _RUNS.c.run_id)
-            .where(_RUNS.c.report == run.report, _RUNS.c.edition == run.edition)
-            .where(_RUNS.c.status != "incomplete", not_(and_(*same)))
-            .order_by(*last)
-            .limit(1)
-        )
         with self._engine.connect() as connection:
+            kept = connection.execute(
+                select(_RUNS_BEFORE).where(_RUNS_BEFORE.c.made_from == run.made_from)
+            ).one_or_none()
+            asked = _latest_before(run) if kept is None else select(_RUNS).where(_RUNS.c.run_id == kept.run_id)
             found = connection.execute(asked).one_or_none()
         return RunRow(*found) if found else None
+
+    def keep_before(self, run: RunRow, before: RunRow | None) -> None:
+        """Remember what a run was compared with, so that it is the same when the run is made again."""
+        row = {"made_from": run.made_from, "run_id": before.run_id if before else ""}
+        with suppress(IntegrityError), self._engine.begin() as connection:  # it is there already
+            connection.execute(insert(_RUNS_BEFORE).values(**row))
+
+    def see_study(self, study: str, files: Mapping[str, str]) -> None:
+        """Remember the digests of the files of a study folder, under its own."""
+        with suppress(IntegrityError), self._engine.begin() as connection:  # it is there already
+            connection.execute(insert(_STUDIES).values(study=study, files=json.dumps(files, sort_keys=True)))
+
+    def files_of(self, study: str) -> dict[str, str] | None:
+        """The digests of the files of a study folder; None where it was used before they were kept."""
+        with self._engine.connect() as connection:
+            found = connection.execute(select(_STUDIES.c.files).where(_STUDIES.c.study == study)).scalar_one_or_none()
+        return json.loads(found) if found else None
 
     def see_plan(self, plan: PlanSeen, study: str) -> None:
         """Remember that a run used this plan on data; nothing is written while it stays the same.
@@ -267,6 +300,19 @@ class Records:
     def plans(self) -> tuple[PlanSeen, ...]:
         """The plans that took each other's place, the current one at the end."""
         return tuple(PlanSeen(*row[1:]) for row in _all(self._engine, _PLANS, _PLANS.c.sequence))
+
+
+def _latest_before(run: RunRow) -> Select[Any]:
+    last = (func.coalesce(_RUN_ORDER.c.sequence, 0).desc(), _RUNS.c.as_of.desc(), _RUNS.c.run_id)
+    same = [_RUNS.c[name] == getattr(run, name) for name in ("snapshot", "study", "code", "as_of")]
+    return (
+        select(_RUNS)
+        .outerjoin(_RUN_ORDER, _RUN_ORDER.c.run_id == _RUNS.c.run_id)
+        .where(_RUNS.c.report == run.report, _RUNS.c.edition == run.edition, _RUNS.c.as_of <= run.as_of)
+        .where(_RUNS.c.status != "incomplete", not_(and_(*same)))
+        .order_by(*last)
+        .limit(1)
+    )
 
 
 def _add_plan(connection: Connection, plan: PlanSeen) -> None:

@@ -166,10 +166,17 @@ def load(root: Path) -> Study:
 def digest_of(root: Path) -> str:
     """SHA-256 of the card: relative names and contents of all its files, sorted; caches and editor files left out."""
     total = hashlib.sha256()
-    for path in _card_files(root):
-        total.update(path.relative_to(root).as_posix().encode() + b"\0")
-        total.update(hashlib.sha256(path.read_bytes()).digest())
+    for name, digest in file_digests(root).items():
+        total.update(name.encode() + b"\0")
+        total.update(bytes.fromhex(digest))
     return total.hexdigest()
+
+
+def file_digests(root: Path) -> dict[str, str]:
+    """SHA-256 in hexadecimal of each file of the card, by its relative name, sorted."""
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in _card_files(root)
+    }
 
 
 def _card_files(root: Path) -> list[Path]:

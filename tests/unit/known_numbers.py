@@ -52,6 +52,9 @@ def known_of(releasable, origin) -> Known:
         for row in releasable.changes.to_dict("records")
     }
     values |= _counts_of_rows(releasable, of_months=of_months) | _declared()
+    if releasable.restatement:
+        told, named_then = _restated(releasable.restatement)
+        values, named = values | told, named | named_then
     listed, of_list = _action_list(releasable.actions)
     lang = origin.form.lang
     counted = releasable.estimates.dropna(subset=["k", "n", "n_missing"])
@@ -123,6 +126,27 @@ def _counts_of_rows(known, *, of_months: bool) -> dict[str, list[float]]:
         "checklists/items": [float(len(items))],
         "checklists/answered": [float(sum(bool(sections & set(item.sections.split())) for item in items))],
     }
+
+
+def _restated(told) -> tuple[dict[str, list[float]], dict[str, tuple[str, ...]]]:
+    """What is told of the last report: its rows, people and records by reason, and the texts of rules that changed."""
+    values = {row["estimate_id"]: _behind(row) for row in told.then.to_dict("records")}
+    for one in told.reasons:
+        numbers = {"people": one.n_people, "records": one.n_records, "scores": one.n_scores}
+        values |= {f"restatement/{one.kind}/{name}": [float(n)] for name, n in numbers.items()}
+    for name, why in told.whys.items():
+        values |= {f"restatement/why/{name}/{kind}": [float(n)] for kind, n in why.people}
+    if told.again:
+        values |= {"restatement/n_same": [float(told.again.n_same)], "restatement/n": [float(told.again.n)]}
+    values["restatement/figures"] = [float(len(told.whys))]
+    values["restatement/differ"] = [float(n) for n in range(len(told.whys) + 1)]  # test_sections counts them
+    named: dict[str, tuple[str, ...]] = {
+        f"restatement/plan/{number}.{place}": (one.entry, one.before, one.after)
+        for number, change in enumerate(told.plan, 1)
+        for place, one in enumerate(change.differences, 1)
+    }
+    words = (*told.study, *told.code, *(" ".join(one) for one in told.versions), *texts(told.files))
+    return values, named | {"restatement/rules": words}
 
 
 def _action_list(actions) -> tuple[dict[str, list[float]], dict[str, tuple[str, ...]]]:

@@ -140,6 +140,7 @@ def releasable(n: int = 64, edition: str = "internal") -> Releasable:
     if edition == "release":
         return report_fixture.releasable(n, edition)
     found = disclose(analysis(n), tables(n), the_study(), edition)
+    found = replace(found, restatement=report_fixture.restated(analysis(n).estimates, edition, "quality"))
     return with_actions(found, tables(n), the_study(), lambda subject: code(KEY, subject), AS_OF)
 
 

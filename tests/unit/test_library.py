@@ -117,7 +117,7 @@ def test_the_page_says_how_complete_the_data_are_and_what_changed(home):
     run(home, "2026-06-01")
     run(home, "2026-06-12", code="d" * 64, study="8" * 64)
     words = internal(home).words
-    assert "Since the data of 11 Jun 2026: 1,204 new, 2 changed at the source" in words
+    assert "Since the last report (data of 5 Jun 2026): 2 people entered; records: 143 new follow-up, 3 late" in words
     assert "another version of the program" in words
     assert "another study folder" in words
 

@@ -19,6 +19,7 @@ from crps_outcomes.home import Home
 from crps_outcomes.params import Edition
 from crps_outcomes.plan_history import PARTS, Difference, canonical, sighting, told
 from crps_outcomes.provenance import with_history
+from crps_outcomes.restatement import Reason, Restatement
 from crps_outcomes.sections.methods import methods
 from crps_outcomes.sections.summary import cannot_tell
 from crps_outcomes.stages.render import Rendered
@@ -136,7 +137,7 @@ def test_runs_of_the_same_study_folder_used_the_same_plan(old_home):
 
 def test_a_run_of_before_the_order_was_kept_is_the_earliest(old_home):
     records = Records(old_home.state_url)
-    now = replace(RUN, run_id="r3", snapshot="3" * 64, as_of="2026-02-01")
+    now = replace(RUN, run_id="r3", snapshot="3" * 64, as_of="2026-03-02")
     assert records.run_before(now) == RUN
     newer = replace(RUN, run_id="r2", snapshot="2" * 64, as_of="2026-02-01")
     records.add_run(newer)
@@ -155,13 +156,29 @@ def test_the_run_before_is_the_latest_final_one_of_its_kind_and_never_the_run_it
     assert records.run_before(replace(RUN, run_id="again")) == other
 
 
-def test_only_another_program_or_study_folder_enters_the_provenance():
-    traced = provenance()
-    same = replace(RUN, code=traced.code, study=traced.study, snapshot="9" * 64)
-    assert with_history(traced, traced.plan, same) == with_history(traced, traced.plan, None) == traced
-    changed = with_history(traced, traced.plan, replace(same, code="d" * 64))
-    assert (changed.code_before, changed.study_before, changed.before_on) == ("d" * 64, "", "2026-03-01")
-    assert changed.run_id != traced.run_id
+def test_a_report_of_a_later_day_is_never_the_one_before(records):
+    records.add_run(replace(RUN, run_id="r2", snapshot="2" * 64, as_of="2026-03-02"))
+    assert records.run_before(RUN) is None
+
+
+def test_a_run_made_again_has_the_run_before_it_that_it_had_whatever_came_after(records):
+    second, third = (replace(RUN, run_id=f"r{number}", snapshot=str(number) * 64) for number in (2, 3))
+    for run in (RUN, second, third):
+        before = records.run_before(run)
+        records.add_run(run)
+        records.keep_before(run, before)
+    assert [records.run_before(run) for run in (RUN, second, third)] == [None, RUN, second]
+    records.keep_before(second, third)
+    assert records.run_before(replace(second, run_id="in another form")) == RUN
+
+
+def test_what_a_report_tells_of_the_one_before_is_part_of_its_identity():
+    traced = replace(provenance(), before_run="", restated="")
+    told = Restatement("r1", "2026-03-01", "s" * 64)
+    known = with_history(traced, traced.plan, told)
+    other = with_history(traced, traced.plan, replace(told, reasons=(Reason("amended", 1, 1, 0),)))
+    assert with_history(traced, traced.plan) == traced
+    assert len({traced.run_id, known.run_id, other.run_id}) == 3
 
 
 # --- what is printed ------------------------------------------------------------------------------------------------
@@ -200,15 +217,6 @@ def test_a_plan_declared_after_its_first_use_is_told_as_such():
     assert "declared on 20 Jun 2026, after data had been used with it" in methods(told_by(late)).text["plan"][0]
 
 
-def test_a_program_that_changed_since_the_last_report_of_its_kind_is_told_with_both_digests():
-    words = methods(told_by(provenance().plan, code_before="d" * 64, before_on="2026-06-01")).text["plan"]
-    assert words[1] == (
-        "The program changed since the last report of this kind (data of 1 Jun 2026): dddddddddddd before, cccccccccccc now; "
-        "results can differ."
-    )
-    assert len(words) == 2
-
-
 # --- whole runs -----------------------------------------------------------------------------------------------------
 
 
@@ -226,7 +234,7 @@ def test_a_second_run_with_another_plan_tells_the_change_and_repeated_it_is_the_
         return folder, json.loads((folder / "provenance.json").read_text())
 
     first, before = report(27)
-    assert (before["plan"]["first_on"], before["plan"]["changes"], before["study_before"]) == ("2026-02-27", [], "")
+    assert (before["plan"]["first_on"], before["plan"]["changes"], before["before_run"]) == ("2026-02-27", [], "")
     assert report(27)[0] == first
     text = (own / "mappings/protocol.toml").read_text()
     (own / "mappings/protocol.toml").write_text(text.replace('primary_visit = "week_4"', 'primary_visit = "week_8"'))
@@ -234,6 +242,6 @@ def test_a_second_run_with_another_plan_tells_the_change_and_repeated_it_is_the_
     (change,) = after["plan"]["changes"]
     assert change["on"] == "2026-02-28"
     assert change["differences"] == [{"entry": "outcomes: primary visit", "before": "week 4", "after": "week 8"}]
-    assert after["study_before"] == before["study"]
+    assert after["before_run"] == first.name
     assert report(28)[0] == second
     assert load(own).protocol.outcomes.primary_visit == "week_8"

@@ -17,8 +17,8 @@ CHANGES = {
     "snapshot": "6" * 64, "study": "8" * 64, "code": "d" * 64, "as_of": date(2026, 6, 13), "edition": "release",
     "report": "quality", "data_status": "unverified", "source_kind": "folder", "selector": "care_plan",
     "software": {"python": "3.12"}, "is_synthetic": False, "compared_with": "9" * 64, "compared_with_on": "2026-06-01",
-    "holes": ("Observation F19",), "plan": PlanRecord("b" * 64, "2026-06-12"), "code_before": "e" * 64,
-    "study_before": "f" * 64, "before_on": "2026-06-02", "form": Form(paper="Letter"), "valid_until": "2026-07-12",
+    "holes": ("Observation F19",), "plan": PlanRecord("b" * 64, "2026-06-12"), "before_run": "r1",
+    "restated": "f" * 64, "form": Form(paper="Letter"), "valid_until": "2026-07-12",
 }  # fmt: skip
 
 

@@ -339,6 +339,19 @@ def test_a_release_calls_no_number_refused_a_whole_because_reasons_may_be_left_o
     assert MAY_BE_MORE not in _refused(inside).encoding
 
 
+def test_the_page_of_a_release_counts_nobody_and_says_what_was_held():
+    page = next(one for one in model(64, "release").sections if one.id == "restatement")
+    assert [name for name, one in page.tables.items() if one.rows] == ["rules"]
+    assert not re.search(r"\d", " ".join((*page.text["data"], *page.text["rules"])))
+    assert "No figure was held" in page.text["data"][1]
+
+
+def test_as_many_figures_differ_as_the_heading_says():
+    page = next(one for one in model().sections if one.id == "restatement")
+    differ = [row for row in page.tables["figures"].rows if row[3].text != "none"]
+    assert page.finding.startswith(f"{len(differ)} of {len(page.tables['figures'].rows)} headline figures differ")
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for made in every_section().values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -13,11 +13,9 @@ from crps_outcomes.numbers import count, percent, plural
 from crps_outcomes.rejections import RULES
 from crps_outcomes.report_model import Cell, Section, Table
 from crps_outcomes.series import BASELINE
-from crps_outcomes.wording import at, capital, counted, sentences, share_in_cell, why_hidden
+from crps_outcomes.wording import at, capital, counted, share_in_cell, why_hidden
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
-
     from crps_outcomes.definitions import Measure
     from crps_outcomes.facts import Estimate, Facts
     from crps_outcomes.layout import Row
@@ -51,7 +49,7 @@ def completeness(facts: Facts) -> Section:
             "Due: the visit window has closed. A visit that is not due yet counts nowhere, not even with a value. "
             "Nothing is dropped in silence: what is refused is counted with its rule."
         ),
-        tables={"grid": _grid(facts), "changes": _changes(facts), "refused": _refused(facts)},
+        tables={"grid": _grid(facts), "refused": _refused(facts)},
         text={"pull": (pull_in_words(facts),)},
     )
 
@@ -139,7 +137,7 @@ def _by_rule(facts: Facts) -> dict[tuple[str, str], tuple[str, int | None]]:
 
 
 def pull_in_words(facts: Facts) -> str:
-    """One sentence on the pull: how much came, of how many types, and whether anything is known to be lacking."""
+    """Two sentences on the pull: whether anything is known to be lacking, how much came, and of how many types."""
     sources = facts.releasable.sources
     status = {
         "complete": "Data pull: complete.",
@@ -155,7 +153,7 @@ def pull_in_words(facts: Facts) -> str:
         )
     )
     received = "Resources of " if total is None else f"{plural(total, 'resource')} of "
-    return sentences(f"{status} {received}{plural(types, 'type')}, {plural(holes, 'hole')}.", changes_in_words(facts))
+    return f"{status} {received}{plural(types, 'type')}, {plural(holes, 'hole')}."
 
 
 def draft_in_words(facts: Facts) -> str:
@@ -174,7 +172,10 @@ def missing_in_words(facts: Facts) -> str:
 
 
 def changes_in_words(facts: Facts) -> str:
-    """One sentence on what changed at the source since the data before; nothing for the first data."""
+    """One sentence on what changed at the source since the data before; nothing for the first data.
+
+    For reports that do not tell what changed since the last report of their kind.
+    """
     if not facts.provenance.compared_with_on:
         return ""
     since = f"the data of {facts.day(date.fromisoformat(facts.provenance.compared_with_on))}"
@@ -187,21 +188,3 @@ def changes_in_words(facts: Facts) -> str:
         if one in told.index
     ]
     return f"Since {since}: {', '.join(found)}." if found else f"Nothing changed since {since}."
-
-
-def _changes(facts: Facts) -> Table:
-    rows = facts.releasable.changes.to_dict("records")
-    table = Table(
-        title="Changed since the data before.",
-        encoding="Resources by type. What is listed here is why figures differ from the report before.",
-        columns=(*text_columns(("Resource", 60), ("What happened", 100)), *number_columns(("n", 14))),
-        rows=tuple(row(r["resource_type"], CHANGES[r["change"]], count(_changed(facts, r))) for r in rows),
-        empty="Nothing changed, or this is the first data.",
-        style="dense tight fixed",
-    )
-    return noted(table, facts)
-
-
-def _changed(facts: Facts, row: Mapping[Hashable, Any]) -> int:
-    n: int = facts.told(int(row["n"]), f"changes/{row['resource_type']}/{row['change']}")
-    return n

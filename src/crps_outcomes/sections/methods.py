@@ -44,16 +44,16 @@ def methods(facts: Facts) -> Section:
     )
 
 
-# --- the plan and the program over time -------------------------------------------------------------------------------
+# --- the plan over time ---------------------------------------------------------------------------------------------
 
 
 def _plan_history(facts: Facts) -> tuple[str, ...]:
-    """When this plan was first used, how often it changed after data were seen, and whether the program changed."""
+    """When this plan was first used, and how often it changed after data were seen."""
     plan = facts.provenance.plan
     if not plan.digest:
         return ("No record was kept of when the analysis plan was first used.",)
     first = f"Analysis plan {plan.digest[:SHORT]}: first used here on the data of {day_in_words(plan.first_on)}."
-    return (f"{first} {_declared(plan)}", *plan_changes_in_words(plan), *_program_changes(facts))
+    return (f"{first} {_declared(plan)}", *plan_changes_in_words(plan))
 
 
 def _declared(plan: PlanRecord) -> str:
@@ -79,24 +79,6 @@ def _plan_change(change: PlanChange) -> str:
     more = len(change.differences) - len(told)
     rest = f"; and {count(more)} more in the table" if more else ""
     return f"The analysis plan changed on {when} (day of the data), after data had been seen: {'; '.join(told)}{rest}."
-
-
-def _program_changes(facts: Facts) -> tuple[str, ...]:
-    origin = facts.provenance
-    since = (
-        f"changed since the last report of this kind (data of {day_in_words(origin.before_on)})"
-        if origin.before_on
-        else ""
-    )
-    pairs = {
-        "The program": (origin.code_before, origin.code),
-        "The study folder (protocol, measures, code lists, templates)": (origin.study_before, origin.study),
-    }
-    return tuple(
-        f"{what} {since}: {before[:SHORT]} before, {now[:SHORT]} now; results can differ."
-        for what, (before, now) in pairs.items()
-        if before
-    )
 
 
 def _plan_changes(facts: Facts) -> Table:

@@ -71,6 +71,7 @@ def _items(facts: Facts) -> tuple[tuple[str, str], ...]:
         ("Data as of", facts.day(origin.as_of)),
         ("Snapshot (SHA-256)", origin.snapshot),
         *([("Compared with snapshot", origin.compared_with)] if origin.compared_with else []),
+        *([("Last report of this kind", origin.before_run)] if origin.before_run else []),
         ("Study (SHA-256)", origin.study),
         ("Code (SHA-256)", origin.code),
         *([("Analysis plan (SHA-256)", origin.plan.digest)] if origin.plan.digest else []),

@@ -12,6 +12,7 @@ from crps_outcomes.numbers import count, month, plural
 from crps_outcomes.report_model import Cell, Icons, Run, Section, Table
 from crps_outcomes.sections.completeness import completed_at_primary, pull_in_words
 from crps_outcomes.sections.responders import OBSERVED, responder
+from crps_outcomes.sections.restatement import since_in_words
 from crps_outcomes.sections.safety import ANY, serious_in_words
 from crps_outcomes.watching import (
     STATE_WORDS,
@@ -119,6 +120,7 @@ def _watch(facts: Facts) -> Table:
         "First icon: a line for common cause, H or L for a special cause up or down: blue improving, orange of concern, purple "
         "neutral. Second: P target met every month if nothing changes, F missed, ? by chance. A bar: none.",
         pull_in_words(facts),
+        since_in_words(facts),
     )
 
 

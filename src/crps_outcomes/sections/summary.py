@@ -18,6 +18,7 @@ from crps_outcomes.sections.responders import (
     responder,
     responders_in_words,
 )
+from crps_outcomes.sections.restatement import since_in_words
 from crps_outcomes.sections.safety import ANY, most_frequent, serious_in_words
 from crps_outcomes.series import BASELINE, course_in_words, mean_points, share_points, unit_words, week_of
 from crps_outcomes.wording import (
@@ -119,7 +120,7 @@ def _key_results(facts: Facts) -> Table:
         ),
         style="key fixed",
     )
-    return noted(table, facts, pull_in_words(facts))
+    return noted(table, facts, pull_in_words(facts), since_in_words(facts))
 
 
 def _change_row(facts: Facts, section: str, measure: Measure, visit: Visit) -> Row:

@@ -45,11 +45,12 @@ from crps_outcomes.sections.process import process
 from crps_outcomes.sections.provenance import provenance as provenance_section
 from crps_outcomes.sections.quality import quality
 from crps_outcomes.sections.responders import responders
+from crps_outcomes.sections.restatement import behind_restated, restatement, since_in_words
 from crps_outcomes.sections.safety import safety
 from crps_outcomes.sections.safety_watch import safety_watch
 from crps_outcomes.sections.summary import summary
 from crps_outcomes.traced import declared
-from crps_outcomes.wording import counted
+from crps_outcomes.wording import counted, sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -76,6 +77,7 @@ SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
     "exposure_response": exposure_response,
     "safety": safety,
     "completeness": completeness,
+    "restatement": restatement,
     "missing": missing,
     "precision": precision,
     "context": context,
@@ -137,7 +139,7 @@ def compose(
         created=provenance.as_of.isoformat(),
         identity=provenance.identity,
         sections=sections,
-        pulled=pull_in_words(facts),
+        pulled=sentences(pull_in_words(facts), since_in_words(facts)),
         form=provenance.form,
         text_lang=facts.lang if facts.lang in report.languages else ENGLISH,
         behind=_behind(facts) if is_traced and not facts.is_release else {},
@@ -224,7 +226,7 @@ def _behind(facts: Facts) -> dict[str, str]:
         for step in facts.steps
         for column in ("n_subjects", "n_left")
     }
-    return {row["estimate_id"]: _behind_row(row) for row in rows} | boxes
+    return {row["estimate_id"]: _behind_row(row) for row in rows} | boxes | behind_restated(facts)
 
 
 def _behind_row(row: Mapping[Hashable, Any]) -> str:
