@@ -40,7 +40,9 @@ PAGES, LEAKS = "tests/unit/test_hostile_pages.py", "tests/unit/test_release_leak
 SHEETS, DOOR = "tests/unit/test_workbook.py", "tests/unit/test_texts.py"
 NIGHTS = "tests/unit/test_differencing.py"
 FILLED = 'return page_environment(templates, model.form.lang).get_template("report.html.j2").render(report=model)'
-FILLED_TWICE = f"{FILLED.replace('return', 'once =')}\n    return page_environment(templates).from_string(once).render()"
+FILLED_TWICE = (
+    f"{FILLED.replace('return', 'once =')}\n    return page_environment(templates).from_string(once).render()"
+)
 FETCH = "test_T12_a_page_that_tries_every_way_to_fetch_reaches_nobody_and_each_way_stops_the_render"
 
 GUARDS = (
