@@ -12,7 +12,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +144,9 @@ class Truth:
     tables: Tables
     analysis: Analysis
 
+    @cached_property
     def members(self) -> dict[str, Vector]:
+        """Who is behind each count."""
         known = self.analysis.members.counts
         sums = identities(known, small_study(), self.analysis.counts.sort_values("order")["step"])
         return settle_members(known, sums)
@@ -160,10 +162,28 @@ def _on_no_disk():
 
 @pytest.fixture(scope="module")
 def truths() -> list[Truth]:
+    return [truth_of(number) for number in range(NIGHTS)]
+
+
+@pytest.fixture(scope="module")
+def few() -> list[Truth]:
+    """The first nights, which are enough to succeed."""
+    return [truth_of(number) for number in range(FEW)]
+
+
+@cache
+def truth_of(number: int) -> Truth:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cohort_tables, "the_study", small_study)
         patch.setattr(stage, "SECTIONS", (participants, pain, responders, function, safety, completeness, quality))
-        return [_analysed(people) for people in story()]
+        return _analysed(nightly()[number])
+
+
+@cache
+def nightly() -> list[list[Person]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cohort_tables, "the_study", small_study)
+        return [*story()]
 
 
 def safety(cohort: Cohort) -> list[dict[str, Any]]:
@@ -256,14 +276,9 @@ def guarded(truths, tmp_path_factory) -> list[Night]:
     return published([*released(truths, is_guarded=True)], tmp_path_factory.mktemp("guarded"), PRINTED)
 
 
-@pytest.fixture(scope="module")
-def truly(truths) -> list[dict[str, Vector]]:
-    """Who is behind each count of each night."""
-    return [truth.members() for truth in truths]
-
-
-def right(claims: Sequence[Claim], truths: Sequence[Truth], members: Sequence[dict[str, Vector]]) -> list[Claim]:
+def right(claims: Sequence[Claim], truths: Sequence[Truth]) -> list[Claim]:
     """The claims that are true and about few people."""
+    members = [truth.members for truth in truths]
     return [claim for claim in claims if _is_right(claim, truths, members)]
 
 
@@ -282,21 +297,19 @@ def _is_right(claim: Claim, truths: Sequence[Truth], members: Sequence[dict[str,
 # --- the attack ---------------------------------------------------------------------------------------------------------
 
 
-def test_T33_nothing_about_few_people_is_found_in_sixty_guarded_nights(guarded, truths, truly):
-    found = right(attack(guarded, small_study()), truths, truly)
+def test_T33_nothing_about_few_people_is_found_in_sixty_guarded_nights(guarded, truths):
+    found = right(attack(guarded, small_study()), truths)
     assert found == [], (len(found), {claim.kind: claim for claim in found})
 
 
-def test_who_takes_held_figures_for_those_of_the_night_is_right_no_oftener_than_who_guesses_blindly(
-    guarded, truths, truly
-):
+def test_who_takes_held_figures_for_those_of_the_night_is_right_no_oftener_than_who_guesses_blindly(guarded, truths):
     claims = guesses(guarded, small_study())
-    by_chance = [len(right(blind(claims, seed), truths, truly)) for seed in range(5)]
+    by_chance = [len(right(blind(claims, seed), truths)) for seed in range(5)]
     one_more = [replace(claim, value=1) for claim in claims if claim.kind == "difference"]
-    found = len(right(claims, truths, truly))
+    found = len(right(claims, truths))
     assert 0 < found <= 1.1 * sum(by_chance) / len(by_chance)
     assert found < len(claims) / 20
-    assert found < len(right(one_more, truths, truly)) / 2  # who saw nothing and says that one more came
+    assert found < len(right(one_more, truths)) / 2  # who saw nothing and says that one more came
 
 
 def test_the_guarded_figures_are_renewed_now_and_then(guarded):
@@ -308,19 +321,19 @@ def test_no_hidden_count_of_a_guarded_night_can_have_one_value_only(guarded):
     assert all(bounded(night, small_study()) == {} for night in guarded[::10])
 
 
-def test_without_the_guard_the_same_attacker_finds_who_came_and_went(truths, truly, tmp_path):
-    nights = published([*released(truths[:FEW], is_guarded=False)], tmp_path)
+def test_without_the_guard_the_same_attacker_finds_who_came_and_went(few, tmp_path):
+    nights = published([*released(few, is_guarded=False)], tmp_path)
     claims = attack(nights, small_study())
-    found = right(claims, truths, truly)
-    assert found == [claim for claim in claims if claim.about in truly[0]]  # and this attacker is never wrong
+    found = right(claims, few)
+    assert found == [claim for claim in claims if claim.about in few[0].members]  # and this attacker is never wrong
     assert any(claim.about.startswith("better/") or claim.about.startswith("answer/") for claim in found)
     assert any(claim.about.startswith(("recorded/", "affected/", "monitored/")) for claim in found)
 
 
-def test_rounding_instead_of_the_guard_gives_single_answers_away(truths, truly, tmp_path, monkeypatch):
+def test_rounding_instead_of_the_guard_gives_single_answers_away(few, tmp_path, monkeypatch):
     monkeypatch.setattr(disclosing, "_rounded", lambda frame: frame.round(2))
-    editions = [_rounded_counts(edition) for edition in released(truths[:FEW], is_guarded=False)]
-    assert right([*single_answers(published(editions, tmp_path, reports=("evidence",)))], truths, truly)
+    editions = [_rounded_counts(edition) for edition in released(few, is_guarded=False)]
+    assert right([*single_answers(published(editions, tmp_path, reports=("evidence",)))], few)
 
 
 def _rounded_counts(edition: Releasable) -> Releasable:
@@ -344,18 +357,18 @@ def _two_kinds(truths: Sequence[Truth], folder: Path) -> list[Night]:
     return nights
 
 
-def test_T33_a_report_of_another_kind_between_declared_days_tells_nothing_new(truths, truly, tmp_path):
+def test_T33_a_report_of_another_kind_between_declared_days_tells_nothing_new(few, tmp_path):
     assert small_study().protocol.disclosure.release_days
-    nights = _two_kinds(truths[:FEW], tmp_path)
+    nights = _two_kinds(few, tmp_path)
     assert len({str(night.rows) for night in nights}) == 1
     assert all(is_held(night) for night in nights[1:])
-    assert right(attack(nights, small_study()), truths, truly) == []
+    assert right(attack(nights, small_study()), few) == []
 
 
-def test_a_register_that_each_report_had_for_itself_would_tell_who_came(truths, truly, tmp_path, monkeypatch):
+def test_a_register_that_each_report_had_for_itself_would_tell_who_came(few, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline.Releases, "register", lambda *_: Register())
     monkeypatch.setattr(pipeline, "_refuse_if_forgotten", lambda *_, **__: None)
-    assert right(attack(_two_kinds(truths[:FEW], tmp_path), small_study()), truths, truly)
+    assert right(attack(_two_kinds(few, tmp_path), small_study()), few)
 
 
 # --- what else could tell -----------------------------------------------------------------------------------------------
