@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import zipfile
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -62,9 +63,13 @@ class Claim:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(folders: Mapping[str, Path]) -> Night:
-    """Everything in the run folders of a night, by report: tables, pages, alternative texts, attachments, JSON."""
+def read(folders: Mapping[str, Path], besides: Mapping[str, str] | None = None) -> Night:
+    """Everything in the run folders of a night, by report: tables, pages, alternative texts, attachments, JSON.
+
+    ``besides`` are texts that stand in no run folder, such as the page of the library.
+    """
     texts = {f"{report}/{name}": text for report, folder in folders.items() for name, text in _files(folder)}
+    texts |= besides or {}
     tables = [text for name, text in texts.items() if name.endswith("/estimates.csv")]
     rows = {row["estimate_id"]: row for table in tables for row in csv.DictReader(io.StringIO(table))}
     shown = {
@@ -207,6 +212,17 @@ def guesses(nights: Sequence[Night], study: Study) -> list[Claim]:
     """What the attacker would claim who takes every figure for one of its night, held or not."""
     known = [solved(night, study) for night in nights]
     return [*small_counts(known), *small_differences(known), *single_answers(nights)]
+
+
+def blind(claims: Sequence[Claim], seed: int) -> list[Claim]:
+    """As many claims of somebody who knows how far each quantity moves but not when: its values, put to its nights by chance."""
+    chance, by_quantity = np.random.default_rng(seed), defaultdict[str, list[Claim]](list)
+    for claim in claims:
+        by_quantity[f"{claim.kind} {claim.about}"].append(claim)
+    return [
+        replace(claim, value=own[at].value)
+        for own in by_quantity.values() for claim, at in zip(own, chance.permutation(len(own)), strict=True)
+    ]  # fmt: skip
 
 
 def dated(nights: Sequence[Night]) -> Iterator[Night]:

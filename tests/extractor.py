@@ -58,9 +58,18 @@ class Row(NamedTuple):
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+def unpacked(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files of a run folder, and beside each PDF what is attached to it, as file/attachment."""
+    found = dict(files)
+    for name in (name for name in files if name.endswith(".pdf")):
+        with pikepdf.open(io.BytesIO(files[name])) as document:
+            found |= {f"{name}/{own}": file.get_file().read_bytes() for own, file in document.attachments.items()}
+    return found
+
+
 def lines(files: Mapping[str, bytes]) -> Iterator[Line]:
-    """All texts of a run folder, names of its files included."""
-    for name, data in sorted(files.items()):
+    """All texts of a run folder, names of its files and attachments included."""
+    for name, data in sorted(unpacked(files).items()):
         yield Line("name of a file", name)
         for place, text in _READERS[name.rpartition(".")[2]](data):
             yield Line(f"{name}: {place}", text)
@@ -201,20 +210,22 @@ def leaks(files: Mapping[str, bytes], inside: Mapping[str, bytes], allowed: str,
         allowed: what the study folder itself says, whose published numbers are nobody's secret.
         threshold: counts from 1 to below it are small.
     """
+    files = unpacked(files)
+    data = {name: _estimates(own) for name, own in files.items() if name.rpartition("/")[2] == "estimates.csv"}
     return [
-        *_in_estimates(_estimates(files), "estimates.csv"),
+        *(found for name, rows in data.items() for found in _in_estimates(rows, name)),
         *_in_estimates(_sheet(files), "tables.xlsx"),
         *_in_rows(page_rows(files["report.html"]), page_rows(inside["report.html"]), threshold),
         *_in_tables(files),
-        *_in_sentences(lines(files), allowed),
+        *in_sentences(lines(files), allowed),
         *_in_json(files, threshold),
         *_in_names(files),
         *_persons(files["report.html"]),
     ]
 
 
-def _estimates(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    return [*csv.DictReader(io.StringIO(files["estimates.csv"].decode(), newline=""))]
+def _estimates(data: bytes) -> list[dict[str, Any]]:
+    return [*csv.DictReader(io.StringIO(data.decode(), newline=""))]
 
 
 def _sheet(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
@@ -271,7 +282,8 @@ def _bare(text: str) -> str:
     return re.sub(r"[\s\u00a0]", "", text).removeprefix("'")
 
 
-def _in_sentences(found: Iterable[Line], allowed: str) -> Iterator[str]:
+def in_sentences(found: Iterable[Line], allowed: str) -> Iterator[str]:
+    """Sentences that say a small count; ``allowed`` is what the study folder says anyway."""
     known = {match[0] for match in SMALL_COUNT.finditer(allowed)}
     for place, text in found:
         for match in SMALL_COUNT.finditer(PAGE_NUMBER.sub("", text.replace("\u00a0", " "))):

@@ -204,7 +204,8 @@ FETCHING = {
     "data svg": '<img alt="x" src="data:image/svg+xml,%3Csvg xmlns=%22http://www.w3.org/2000/svg%22%3E%3Cimage href=%22{0}/o.png%22/%3E%3C/svg%3E">',
     "file": '<img alt="x" src="file:///etc/hostname">', "climb": '<img alt="x" src="../mappings/protocol.toml">',
     "encoded climb": '<img alt="x" src="%2e%2e/mappings/protocol.toml">', "file host": '<img alt="x" src="file://{1}/etc/hostname">',
-    "ftp": '<img alt="x" src="ftp://{1}/a">',
+    "ftp": '<img alt="x" src="ftp://{1}/a">', "attached file": '<link rel="attachment" href="file:///etc/hostname">',
+    "attached climb": '<link rel="attachment" href="../mappings/protocol.toml">',
 }  # fmt: skip
 IGNORED = (
     '<iframe src="{0}/p"></iframe><script src="{0}/q.js"></script><video src="{0}/r" poster="{0}/s.png"></video>'
@@ -511,6 +512,14 @@ def test_T16_a_render_that_is_stopped_leaves_the_last_report_and_its_pointer_as_
     with pytest.raises(PipelineError, match="render failed"):
         publish(render(model(), ROOT), model(), releasable(), replace(provenance(), snapshot="6" * 64), home)
     assert everything(home) == before
+
+
+def test_T16_the_child_has_limits_of_memory_and_time():
+    too_much = f"bytes({stage.MEMORY_BYTES + 1})"
+    done = own_python(CHILD.format(too_much), TASK)
+    assert (done.returncode, done.stderr) == (stage.REFUSED, b"MemoryError\n")
+    seconds = "str(__import__('resource').getrlimit(__import__('resource').RLIMIT_CPU)).encode()"
+    assert own_python(CHILD.format(seconds), TASK).stdout.decode() == str((stage.SECONDS, stage.SECONDS))
 
 
 # --- odd texts on paper ---------------------------------------------------------------------------------------------

@@ -1,54 +1,91 @@
-"""No small count of a hidden row stands anywhere in a release, and no person is drawn in it (T32)."""
+"""No small count of a hidden row stands anywhere in what leaves, whichever report and form, and no person is drawn in it (T32)."""
 
 from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
+from functools import cache
 
 import pikepdf
 import pytest
 from cohort_tables import the_study
-from report_fixture import model, provenance, releasable, tables
+from report_fixture import analysis, model, provenance, releasable, tables
 
-from crps_outcomes.stages.publish import contents, csv_of_frame
+from crps_outcomes import library, pipeline
+from crps_outcomes.home import Home
+from crps_outcomes.language import Form
+from crps_outcomes.stages import render as stage
+from crps_outcomes.stages.compose import compose
+from crps_outcomes.stages.publish import appear, attached, contents, csv_of_frame
 from crps_outcomes.stages.render import Rendered, page_html, render
+from crps_outcomes.state import Records
 from crps_outcomes.workbook import workbook
-from extractor import leaks, lines, page_rows
+from extractor import in_sentences, leaks, lines, page_rows, unpacked
 
 ROOT = the_study().root
-NOT_RENDERED = b"%PDF"
+REPORTS = sorted(name for name, one in the_study().reports.items() if one.about == "cohort")
+ARCHIVED = "evidence"  # this report as its archive copy, which is the same page with the data attached
+ARCHIVE = "report-archive.pdf"
+PRINTED = {"quality"}  # this one as PDF; the page and the tables of all
+
+
+def origin(report: str, edition: str):
+    return replace(provenance(edition), report=report, form=Form(archive=report == ARCHIVED))
+
+
+@cache
+def made(report: str, edition: str) -> dict[str, bytes]:
+    """The run folder of a report; of an internal edition the page alone is drawn."""
+    about, shown = origin(report, edition), releasable(64, edition)
+    own = compose(shown, the_study(), the_study().reports[report], about)
+    rendered = _release(report, own, attached(shown, about)) if edition == "release" else Rendered(_page(own), b"")
+    found = contents(rendered, own, shown, about)
+    return {name: data for name, data in found.items() if data}
+
+
+def _page(own) -> str:
+    return page_html(own, ROOT / "templates")
+
+
+def _release(report, own, data) -> Rendered:
+    lay_out = stage._lay_out
+    with pytest.MonkeyPatch.context() as patch:  # no page is laid out twice
+        patch.setattr(stage, "_lay_out", lambda *task: lay_out(*task) if len(task) > 4 or report in PRINTED else b"")
+        return render(own, ROOT, attached=data if report == ARCHIVED else None)
 
 
 @pytest.fixture(scope="module")
 def inside() -> dict[str, bytes]:
-    page = page_html(model(), ROOT / "templates")
-    return contents(Rendered(page, NOT_RENDERED), model(), releasable(), provenance())
+    return made("evidence", "internal")
 
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
-    own = model(64, "release")
-    return contents(render(own, ROOT), own, releasable(64, "release"), provenance("release"))
+    return made("evidence", "release")
 
 
 @pytest.fixture(scope="module")
 def allowed() -> str:
     """What the study folder says: published numbers, and the rules of the edition."""
     texts = [
-        path.read_text(encoding="utf-8") for path in (ROOT / "mappings").rglob("*") if path.suffix in {".csv", ".toml"}
-    ]
+        path.read_text(encoding="utf-8")
+        for folder in ("mappings", "reports") for path in (ROOT / folder).rglob("*") if path.suffix in {".csv", ".toml"}
+    ]  # fmt: skip
     evidence = " ".join(f"n: {study.n} n = {study.n}" for study in the_study().evidence.studies)
     return " ".join([*texts, evidence, *releasable(64, "release").rules]).replace(",", ", ")
 
 
-def test_T32_a_release_tells_no_small_count_that_it_hides_and_draws_no_person(files, inside, allowed):
-    assert leaks(files, inside, allowed) == []
+@pytest.mark.parametrize("report", REPORTS)
+def test_T32_a_release_tells_no_small_count_that_it_hides_and_draws_no_person(report, allowed):
+    assert leaks(made(report, "release"), made(report, "internal"), allowed) == []
 
 
-def test_T32_no_name_of_a_person_stands_in_a_release(files):
+@pytest.mark.parametrize("report", REPORTS)
+def test_T32_no_name_of_a_person_stands_in_a_release(report):
     people = {*tables().subjects["subject_id"]}
     assert len(people) == 64
-    found = [line.place for line in lines(files) if any(one in line.text for one in people)]
+    found = [line.place for line in lines(made(report, "release")) if any(one in line.text for one in people)]
     assert found == []
 
 
@@ -56,6 +93,62 @@ def test_T32_the_internal_edition_would_be_caught(files, inside, allowed):
     found = leaks(files | {"report.html": inside["report.html"]}, inside, allowed)
     assert any("lines of one person each" in one for one in found)
     assert len(found) > 20
+
+
+def test_T32_a_release_has_no_row_by_month():
+    assert (analysis(64).estimates["statistic"] == "month").sum() > 20
+    assert not (releasable(64, "release").estimates["section"] == "quality").any()
+    months = {f"tables/{name}" for report in REPORTS for name in made(report, "release") if "months" in name}
+    assert months == set()
+
+
+def test_T32_the_archive_copy_carries_its_data_and_nothing_else(files):
+    own = {name.rpartition("/")[2]: data for name, data in unpacked(files).items() if ".pdf/" in name}
+    assert own == {name: files[name] for name in ("estimates.csv", "provenance.json")}
+
+
+# --- the library --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Home:
+    """A home with every report in both editions, and its libraries."""
+    place = Home.at(tmp_path_factory.mktemp("home"))
+    for report in REPORTS:
+        for edition in ("internal", "release"):
+            about = origin(report, edition)
+            appear(made(report, edition), place.runs / about.run_id)
+            Records(place.state_url).add_run(pipeline._run(about))
+    library.publish(place, the_study(), provenance().as_of)
+    return place
+
+
+def test_T32_the_library_to_hand_on_tells_of_no_other_edition(home):
+    released = {origin(report, "release").run_id for report in REPORTS}
+    assert {path.name for path in home.release.iterdir()} == {*released, "index.html"}
+    page = (home.release / "index.html").read_text(encoding="utf-8")
+    assert all(name in page for name in released)
+    assert not any(origin(report, "internal").run_id in page for report in REPORTS)
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_T32_what_is_handed_on_tells_no_more_than_the_release_and_no_page_of_it_a_small_count(report, home, allowed):
+    folder = home.release / origin(report, "release").run_id
+    copy = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert copy == made(report, "release")
+    for library_page in (home.release / "index.html", home.site / "index.html"):
+        assert leaking({library_page.name: library_page.read_bytes()}, allowed) == []
+
+
+def leaking(files: dict[str, bytes], allowed: str) -> list[str]:
+    """The sentences with a small count in any files, without a truth to compare tables with."""
+    return [*in_sentences(lines(files), allowed)]
+
+
+def test_T32_a_count_in_a_page_of_the_library_would_be_found(home, allowed):
+    page = (home.release / "index.html").read_bytes()
+    planted_page = page.replace(b"</main>", b"<p>3 people were added.</p></main>")
+    assert leaking({"index.html": planted_page}, allowed) != []
 
 
 def hidden_row():
@@ -85,6 +178,14 @@ def with_alternative(pdf: bytes, text: str) -> bytes:
     return out.getvalue()
 
 
+def with_attachment(pdf: bytes, data: bytes) -> bytes:
+    out = io.BytesIO()
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        document.attachments["estimates.csv"] = pikepdf.AttachedFileSpec(document, data)
+        document.save(out)
+    return out.getvalue()
+
+
 def in_row(page: str, head: str, count: str) -> str:
     start = page.index(f">{head}</th>")
     return page[:start] + f' data-k="{count}"' + page[start:]
@@ -105,10 +206,9 @@ def planted(name: str, files: dict[str, bytes]) -> dict[str, bytes]:
         "a title of a drawing": lambda: {"report.html": page.replace("<title>", "<title>3 of 46 people. ", 2).encode()},
         "a line of one person": lambda: {"report.html": page.replace("<path ", '<path stroke="#6f8496" ', 1).encode()},
         "a sentence": lambda: {"report.html": page.replace("</p>", " Nausea in 3 people.</p>", 1).encode()},
-        "metadata of the PDF": lambda: {"report.pdf": with_metadata(files["report.pdf"], "nausea n = 3")},
-        "a text alternative of the PDF": lambda: {
-            "report.pdf": with_alternative(files["report.pdf"], "Nausea: 3 of 46")
-        },
+        "metadata of the PDF": lambda: {ARCHIVE: with_metadata(files[ARCHIVE], "nausea n = 3")},
+        "a text alternative of the PDF": lambda: {ARCHIVE: with_alternative(files[ARCHIVE], "Nausea: 3 of 46")},
+        "an attachment": lambda: {ARCHIVE: with_attachment(files[ARCHIVE], csv_of_frame(bare).encode())},
         "JSON": lambda: {"provenance.json": json.dumps({**json.loads(files["provenance.json"]), "held": [3]}).encode()},
         "a name": lambda: {"tables/99-safety-nausea-3.csv": b"x\r\n"},
     }[name]()
@@ -116,7 +216,7 @@ def planted(name: str, files: dict[str, bytes]) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("what", [
     "a number in CSV", "a number in a workbook", "a sheet of the internal edition", "a table of CSV", "an attribute of a hidden row",
-    "a title of a drawing", "a line of one person", "a sentence", "metadata of the PDF", "a text alternative of the PDF", "JSON",
+    "an attachment", "a title of a drawing", "a line of one person", "a sentence", "metadata of the PDF", "a text alternative of the PDF", "JSON",
     "a name",
 ])  # fmt: skip
 def test_T32_a_planted_leak_is_found(what, files, inside, allowed):

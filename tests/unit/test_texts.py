@@ -134,6 +134,10 @@ def test_T19_a_line_of_a_log_stays_one_line_without_control(text):
     assert len(said.splitlines()) <= 1
 
 
+def test_T19_no_rest_of_a_control_sequence_is_left_in_a_line_of_a_log():
+    assert one_line("\x1b[2J\x1b[1;31mred\x1b[0m\x1bc") == "red"
+
+
 def test_T19_a_hostile_text_in_a_message_gives_no_control_and_no_line_of_its_own(monkeypatch):
     heard = io.StringIO()
     monkeypatch.setattr(console, "Console", lambda **options: Console(file=heard, **{**options, "stderr": False}))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from crps_outcomes.errors import DefinitionError, PipelineError
@@ -35,6 +35,9 @@ from crps_outcomes.traced import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import CodeType
+
+    from jinja2.bccache import Bucket
 
     from crps_outcomes.report_model import ReportModel
 
@@ -115,6 +118,23 @@ def page_html(model: ReportModel, templates: Path) -> str:
     return page_environment(templates, model.form.lang).get_template("report.html.j2").render(report=model)
 
 
+class _Compiled(BytecodeCache):
+    """Each template is compiled once by a process, whichever page needs it; one that was edited is another."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._known.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._known[bucket.key, bucket.checksum] = bucket.code
+
+
+COMPILED = _Compiled()
+
+
 def page_environment(templates: Path, lang: str = ENGLISH) -> Environment:
     """Every text is escaped, a name that does not exist is an error, and only our own drawings pass as markup.
 
@@ -126,6 +146,7 @@ def page_environment(templates: Path, lang: str = ENGLISH) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=COMPILED,
     )
     environment.filters["drawing"] = Markup
     environment.globals["words"] = strings(templates.parent, lang)
