@@ -132,8 +132,8 @@ def numbers(facts: Facts, watches: Sequence[Watch], title: str) -> Table:
         encoding="Lower and upper process limit; below 13 months the median in place of the mean.",
         columns=(
             *text_columns(("Measure", 44)),
-            *number_columns(("Months", 13), ("Latest", 28), ("Mean", 12), ("Lower", 13), ("Upper", 14)),
-            *text_columns(("Months that signal", 50)),
+            *number_columns(("Months", 15), ("Latest", 28), ("Mean", 12), ("Lower", 13), ("Upper", 14)),
+            *text_columns(("Months that signal", 48)),
         ),
         rows=tuple(_row(one) for one in watches),
         empty="The protocol names no such measure ([[quality.measures]]).",
