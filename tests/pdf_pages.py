@@ -20,6 +20,7 @@ needs_poppler = pytest.mark.skipif(
     shutil.which("pdftotext") is None or shutil.which("pdffonts") is None,
     reason="needs poppler-utils: bash tools/setup.sh tests, as root, installs it",
 )
+HEAD, FOOT = 50, 50  # points: what stands higher or lower is the running head and foot
 _PAGE = re.compile(r'<page width="([\d.]+)" height="([\d.]+)">(.*?)</page>', re.DOTALL)
 _WORD = re.compile(r'<word xMin="(-?[\d.]+)" yMin="(-?[\d.]+)" xMax="(-?[\d.]+)" yMax="(-?[\d.]+)">(.*?)</word>')
 
@@ -81,6 +82,16 @@ def _headings(items: object, numbers: dict, document: pikepdf.Pdf, level: int) -
         height = float(page.mediabox[3])
         yield Heading(level, item.title, numbers[item.destination[0].objgen], height - float(item.destination[3]))
         yield from _headings(item.children, numbers, document, level + 1)
+
+
+def words(page: Page) -> list[Word]:
+    """The words of a page but those of its running head and foot."""
+    return [word for word in page.words if word.top > HEAD and word.bottom < page.height - FOOT]
+
+
+def filled(page: Page) -> float:
+    """How far down its page the last line of the text stands, as a share of the page's height."""
+    return max((word.bottom for word in words(page)), default=0) / page.height
 
 
 def outside(page: Page, margin: float) -> list[str]:

@@ -75,7 +75,7 @@ Line = tuple[tuple[float, float], ...]
 
 def course(points: Sequence[Point], people: Sequence[Line] | None, scale: Scale, key: str, alt: str) -> str:
     """Scores by week: one thin line per person (``people``), or quantile bands where there are none; mean and interval."""
-    figure, axes = canvas(height_pt=252)
+    figure, axes = canvas(height_pt=204)
     span = float(scale.high) - float(scale.low)
     labels = _people(axes, people, scale, points) if people else _bands(axes, points)
     _mean_line(axes, points)
@@ -197,7 +197,7 @@ class Mark:
 def cumulative(curves: Sequence[Curve], marks: Sequence[Mark], axis_label: str, key: str, alt: str) -> str:
     """Step curves of the share improved by at least x: the first with its band and labelled thresholds, others dashed."""
     first, *others = curves
-    figure, axes = canvas(height_pt=206)
+    figure, axes = canvas(height_pt=190)
     axes.fill_between(first.x, first.lower, first.upper, step="pre", color=BLUE, alpha=0.12, lw=0)
     for other in others:
         axes.step(other.x, other.share, where="pre", color=MUTED, lw=0.9, ls=(0, (4, 3)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-LEFT_PT, RIGHT_PT, TITLE_PT, PANEL_PT, DOSES_PT, AXIS_PT = 30.0, 104.0, 13.5, 33.0, 30.0, 28.0
+LEFT_PT, RIGHT_PT, TITLE_PT, PANEL_PT, DOSES_PT, AXIS_PT = 30.0, 104.0, 13.5, 30.0, 28.0, 28.0
 GAP_PT, LABEL_PT = 6.0, 9.2
 RED = "#b3261e"
 #: Labels of doses keep so many points between them; where they would not, only a changed dose is named.

@@ -14,16 +14,12 @@ from crps_outcomes.language import PLAIN
 from crps_outcomes.stages.compose import compose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from crps_outcomes.language import Form
     from crps_outcomes.report_model import ReportModel
 
 EDITIONS = ("internal", "release")
 #: Reports that need more than the cohort of report_fixture, each with the module whose releasable() and provenance() make it.
 FIXTURES = {"quality": quality_fixture}
-#: Reports that need more than the cohort of report_fixture, each with the function of an edition that makes it.
-OWN: dict[str, Callable[[str], ReportModel]] = {"patient": lambda _: patient_fixture.page()}
 #: Reports that never leave the clinic.
 INTERNAL_ONLY = {"patient"}
 
@@ -37,12 +33,11 @@ EVERY = [
 
 def made(name: str, edition: str, n: int = 64, form: Form = PLAIN, site: str = "") -> ReportModel:
     """The report of a cohort of ``n``, in a form, from a clinic of that name."""
-    if name in OWN:
-        return OWN[name](edition)
     study, fixture = the_study(), FIXTURES.get(name, report_fixture)
     if site:
         study = replace(study, protocol=study.protocol.model_copy(update={"site": site}))
     if name == "patient":
-        return patient_fixture.page(own=replace(patient_fixture.origin(), form=form), study=study)
+        own = replace(patient_fixture.origin(patient_fixture.WEEK_14), form=form)
+        return patient_fixture.page(own=own, study=study)
     origin = replace(fixture.provenance(edition), report=name, form=form)
     return compose(fixture.releasable(n, edition), study, study.reports[name], origin)

@@ -14,6 +14,7 @@ from browser import NEEDED, WIDTHS, needs_browser, window
 from crps_outcomes import library
 from crps_outcomes.home import Home
 from crps_outcomes.language import Form
+from crps_outcomes.number_links import linked
 from crps_outcomes.stages.render import page_html, self_contained
 
 pytestmark = needs_browser
@@ -21,10 +22,19 @@ TEMPLATES = the_study().root / "templates"
 LONG_NAME = (
     "The Northern Regional Centre for Chronic Pain, Neuromodulation and Rehabilitation Medicine at Saint Bartholomew's"
 )
+#: Every report in every edition: internal ones of a cohort with all there is to see, released ones with a long name.
 PAGES = {
-    **{f"{name}-{edition}": lambda name=name, edition=edition: made(name, edition) for name, edition in EVERY},
-    "evidence-of-12": lambda: made("evidence", "internal", 12, Form(lang="de", paper="Letter"), site=LONG_NAME),
+    f"{name}-{edition}": lambda name=name, edition=edition: (
+        made(name, edition, 12, Form("de", "Letter"), LONG_NAME) if edition == "release" else made(name, edition)
+    )
+    for name, edition in EVERY
 }
+
+
+def screen(name: str) -> str:
+    """A page as it is published: with its links from numbers, and one file."""
+    own = PAGES[name]()
+    return self_contained(linked(page_html(own, TEMPLATES), own.behind), TEMPLATES)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +55,7 @@ def files(tmp_path_factory):
             if name == "library":
                 known[name] = a_library(folder)
             else:
-                known[name].write_text(self_contained(page_html(PAGES[name](), TEMPLATES), TEMPLATES), encoding="utf-8")
+                known[name].write_text(screen(name), encoding="utf-8")
         return known[name]
 
     return file

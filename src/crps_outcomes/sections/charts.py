@@ -86,7 +86,7 @@ def drawn(facts: Facts, watches: Sequence[Watch], wide: int) -> dict[str, Figure
 
 
 def _figure(facts: Facts, watch: Watch, size: Literal["wide", "small"]) -> Figure:
-    unit = "" if watch.measure.unit in watch.measure.label else f" ({watch.measure.unit})"
+    unit = "" if watch.measure.unit.lower() in watch.measure.label.lower() else f" ({watch.measure.unit})"
     figure = Figure(
         title=f"{watch.measure.label}{unit}.",
         encoding=f"{_kind(watch)}{_fixed(watch)} {sizes_in_words(watch)}".strip(),
@@ -133,9 +133,9 @@ def numbers(facts: Facts, watches: Sequence[Watch], title: str) -> Table:
         title=title,
         encoding="Lower and upper process limit; below 13 months the median in place of the mean.",
         columns=(
-            *text_columns(("Measure", 46)),
-            *number_columns(("Months", 14), ("Latest", 32), ("Mean", 12), ("Lower", 13), ("Upper", 14)),
-            *text_columns(("Months that signal", 43)),
+            *text_columns(("Measure", 44)),
+            *number_columns(("Months", 15), ("Latest", 28), ("Mean", 12), ("Lower", 13), ("Upper", 14)),
+            *text_columns(("Months that signal", 48)),
         ),
         rows=tuple(_row(one) for one in watches),
         empty="The protocol names no such measure ([[quality.measures]]).",

@@ -209,7 +209,7 @@ def _table(facts: Facts, kind: str, studies: Sequence[PublishedStudy]) -> Table:
         ),
         rows=tuple(_row(study) for study in sorted(studies, key=_order)),
         empty="The evidence table lists none.",
-        style="evidence fixed",
+        style="published fixed tall",
     )
     return noted(table, facts)
 

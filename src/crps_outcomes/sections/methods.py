@@ -108,7 +108,7 @@ def _measures(facts: Facts) -> Table:
             ("Measure", 26), ("FHIR source", 37), ("Scale and missing rule", 46), ("Matters in one person", 65)
         ),
         rows=tuple(_measure_row(measure) for measure in facts.outcome_measures),
-        style="dense fixed",
+        style="dense fixed tall",
     )
     return noted(table, facts)
 
@@ -251,7 +251,7 @@ def _codes(facts: Facts) -> Table:
         rows=tuple(
             row(name.replace("_", " "), _codelist_words(codes)) for name, codes in sorted(facts.study.codelists.items())
         ),
-        style="dense fixed",
+        style="dense fixed tall",
     )
     return noted(table, facts)
 

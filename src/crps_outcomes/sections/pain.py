@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from crps_outcomes.figures import Line, Point
 
 OUTER_BAND_FROM = 50
+#: Lines of more people than this are one grey area in which neither a person nor a quartile can be followed.
+MOST_LINES = 120
 
 
 def pain(facts: Facts) -> Section:
@@ -62,7 +64,7 @@ def _finding(facts: Facts) -> str:
 
 def _course(facts: Facts) -> Figure:
     points = tuple(_with_quantiles(facts, point) for point in mean_points(facts, "pain", facts.primary.id))
-    people = None if facts.releasable.people is None else person_lines(facts, facts.releasable.people)
+    people = _lines(facts)
     marks = "one line per person; dashed: quartiles" if people else "bands: middle half and middle 80% of people"
     figure = Figure(
         title=f"{facts.primary.short} score by week.",
@@ -75,6 +77,13 @@ def _course(facts: Facts) -> Figure:
     with drawing(facts.study.root / "templates"):
         scale = Scale(*facts.primary.range, max(facts.primary.decimals, 1))
         return replace(figure, svg=course(points, people, scale, "course", alt))
+
+
+def _lines(facts: Facts) -> tuple[Line, ...]:
+    """One line per person, where each may be shown and can be told from the others; else none."""
+    people = facts.releasable.people
+    found = () if people is None else person_lines(facts, people)
+    return found if len(found) <= MOST_LINES else ()
 
 
 def _with_quantiles(facts: Facts, point: Point) -> Point:

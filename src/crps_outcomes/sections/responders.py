@@ -18,7 +18,9 @@ from crps_outcomes.wording import (
     improved,
     marked,
     sentences,
+    share_in_cell,
     share_in_words,
+    share_limits,
     share_line,
     why_hidden,
 )
@@ -198,9 +200,10 @@ def _rule_names(facts: Facts) -> dict[str, str]:
     }
 
 
-def _rule_cell(facts: Facts, name: str, visit: Visit, population: str) -> str:
+def _rule_cell(facts: Facts, name: str, visit: Visit, population: str) -> Cell:
     found = facts.one("responders", "rule", population=population, visit=visit.id, group=name)
-    return found.reason if found.k is None and found.reason else share_line(found)
+    is_untold = found.k is None and found.reason
+    return Cell(found.reason) if is_untold else Cell(share_in_cell(found), sub=share_limits(found))
 
 
 def _composite_note(facts: Facts) -> str:

@@ -149,6 +149,7 @@ def page_environment(templates: Path, lang: str = ENGLISH) -> Environment:
         bytecode_cache=COMPILED,
     )
     environment.filters["drawing"] = Markup
+    environment.filters["plain"] = plain  # without the marks of traced numbers, to ask how long a text is in print
     environment.globals["words"] = strings(templates.parent, lang)
     return environment
 
