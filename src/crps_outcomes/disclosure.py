@@ -44,8 +44,10 @@ LEAST_CANDIDATES = 3
 #: In the first looks around a quantity, those with more neighbours than this are not looked beyond.
 _FEW_CONNECTIONS = 12
 
-#: In parts with more quantities than this, the report nearest to the true one is looked for before the extreme ones.
+#: In parts with more quantities than this, the reports nearest to the true one are looked for, in smaller ones the extreme ones.
 _LARGE_PART = 100
+
+_INFEASIBLE = 2  # what `milp` says when there is no solution
 
 #: What it costs the reader to lose a row of this section, when there is a choice.
 WEIGHTS = {"pain": 5, "responders": 5, "function": 3, "safety": 3, "counts": 3}
@@ -396,17 +398,23 @@ class Puzzle:
     bounds: Bounds
 
     def reports(self, name: str, truth: Mapping[str, int]) -> Iterator[Mapping[str, int]]:
-        """Reports in which this quantity is another one; the last two have its largest and its smallest value.
+        """Reports that decide whether this quantity is in doubt, as far as there are any.
 
-        Those before them differ from the true report in as little as they can, so that they go on being evidence when
-        other rows are shown again: with large parts this saves most of the work.
+        Of a small system those with its largest and its smallest value. Of a large one those nearest to the truth with a
+        value far enough from it for doubt by itself, else with the values beside it: as they differ from the true report in
+        as little as they can, they go on being evidence when other rows are shown again, which saves most of the work.
         """
-        if len(self.places) > _LARGE_PART:
-            more, less = min(truth[name] + 2, self.threshold), max(truth[name] - 2, 0)
-            yield from self._nearest(name, truth, more, np.inf)
-            yield from self._nearest(name, truth, 0, less)
-        for largest in (True, False):
-            yield self.extreme(name, largest=largest)
+        if len(self.places) <= _LARGE_PART:
+            yield from (self.extreme(name, largest=largest) for largest in (True, False))
+            return
+        true = truth[name]
+        yield from self._nearest(name, truth, min(true + 2, self.threshold), np.inf)
+        yield from self._nearest(name, truth, 0, max(true - 2, 0))
+        for beside in (true + 1, true - 1):
+            found = [*self._nearest(name, truth, beside, beside)]
+            if not found:  # two values at most, both small
+                return
+            yield from found
 
     def _nearest(
         self, name: str, truth: Mapping[str, int], lowest: float, highest: float
@@ -429,6 +437,8 @@ class Puzzle:
         )  # fmt: skip
         if solved.x is not None:
             yield self._counts(solved.x)
+        elif solved.status != _INFEASIBLE:
+            raise DisclosureError("the disclosure audit could not be finished")
 
     def _counts(self, values: NDArray[np.float64]) -> Mapping[str, int]:
         return {one: round(float(value)) for one, value in zip(self.places, values, strict=False)}
