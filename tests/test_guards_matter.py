@@ -105,7 +105,7 @@ GUARDS = (
           f"{DOOR}::test_T19_no_rest_of_a_control_sequence_is_left_in_a_line_of_a_log"),
     Guard("T19", "words of the source", "src/crps_outcomes/events.py", "map(printable, words)", "iter(words)",
           f"{DOOR}::test_T19_the_source_s_words_for_an_event_come_in_fit_for_print"),
-    Guard("T32", "a hidden row loses its numbers", DISCLOSE, "    frame[_NUMBERS] = frame[_NUMBERS].mask(is_hidden)\n", "",
+    Guard("T32", "a hidden row loses its numbers", "src/crps_outcomes/hiding.py", "    frame[_NUMBERS] = frame[_NUMBERS].mask(is_hidden)\n", "",
           f"{LEAKS}::test_T32_a_release_tells_no_small_count_that_it_hides_and_draws_no_person"),
     Guard("T32", "small counts are hidden", "src/crps_outcomes/disclosure.py", "    page, evidence = hide_small(layout, held), Evidence([])\n",
           "    return Page(layout)\n", f"{LEAKS}::test_T32_a_release_tells_no_small_count_that_it_hides_and_draws_no_person"),
