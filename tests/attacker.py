@@ -264,7 +264,7 @@ def small_counts(known: Sequence[Mapping[str, int]]) -> Iterator[Claim]:
 def small_differences(known: Sequence[Mapping[str, int]]) -> Iterator[Claim]:
     """Counts that differ by 1 to 10 between two nights: so many came or went."""
     for (one, before), (other, after) in combinations(enumerate(known), 2):
-        for name in before.keys() & after.keys():
+        for name in sorted(before.keys() & after.keys()):
             if abs(after[name] - before[name]) in SMALL:
                 yield Claim("difference", name, (one, other), after[name] - before[name])
 
@@ -276,7 +276,7 @@ def single_answers(nights: Sequence[Night]) -> Iterator[Claim]:
         for night in nights
     ]  # fmt: skip
     for (one, before), (other, after) in combinations(enumerate(means), 2):
-        for name in before.keys() & after.keys():
+        for name in sorted(before.keys() & after.keys()):
             (n, mean, step), (n_then, mean_then, _) = after[name], before[name]
             if n == n_then + 1 and (n + n_then) * step / 2 < 0.5:
                 yield Claim("answer", name, (one, other), round(n * mean - n_then * mean_then))
