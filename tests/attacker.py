@@ -41,12 +41,13 @@ _BOXES = frozenset(f"people/{step}" for step in _STEPS)
 class Night:
     """One night as its reader has it, all reports together: rows by id, the counts they show by quantity, and every text.
 
+    ``marked`` has the mark of a hidden row by its first count, with the count it is a part of.
     ``texts`` go by report and file, such as "evidence/report.html".
     """
 
     rows: Mapping[str, Mapping[str, str]]
     counts: Mapping[str, int]
-    marked: Mapping[str, str]
+    marked: Mapping[str, tuple[str, str]]
     texts: Mapping[str, str]
 
 
@@ -77,7 +78,7 @@ def read(folders: Mapping[str, Path], besides: Mapping[str, str] | None = None) 
         for row in rows.values() for role in _ROLES if row[role] and _quantity(row, role)
     }  # fmt: skip
     hidden = {
-        _quantity(row, "k" if "k" in _names(row) else "n"): row["suppressed"]
+        _quantity(row, "k" if "k" in _names(row) else "n"): (row["suppressed"], _quantity(row, "n"))
         for row in rows.values()
         if row["suppressed"]
     }
@@ -182,10 +183,11 @@ def bounded(night: Night, study: Study) -> dict[str, int]:
     unknown = sorted({name for one in sums for name in one.names} - night.counts.keys())
     matrix, side = _system(sums, unknown, night.counts)
     most = 10.0 * max(night.counts.values(), default=0) + 100
-    low = np.array([1.0 if night.marked.get(name) == "low" else 0.0 for name in unknown])
-    high = np.array([10.0 if night.marked.get(name) == "low" else most for name in unknown])
+    small = _marked_small(night, solved(night, study)) & {*unknown}
+    low = np.array([1.0 if name in small else 0.0 for name in unknown])
+    high = np.array([10.0 if name in small else most for name in unknown])
     found = {}
-    for name in (name for name in unknown if night.marked.get(name) == "low"):
+    for name in sorted(small):
         goal = np.array([1.0 if other == name else 0.0 for other in unknown])
         ends = [
             milp(sign * goal, integrality=np.ones(len(unknown)), bounds=Bounds(low, high),
@@ -196,6 +198,14 @@ def bounded(night: Night, study: Study) -> dict[str, int]:
         if len(values) == len(ends) and values[0] == values[1]:
             found[name] = values[0]
     return found
+
+
+def _marked_small(night: Night, known: Mapping[str, int]) -> set[str]:
+    """The counts of rows marked low: the mark speaks of the part alone where the whole is known not to be small."""
+    return {
+        name for name, (mark, whole) in night.marked.items()
+        if mark == "low" and (whole == name or known.get(whole, 0) not in {0, *SMALL})
+    }  # fmt: skip
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -254,7 +264,7 @@ def small_counts(known: Sequence[Mapping[str, int]]) -> Iterator[Claim]:
 def small_differences(known: Sequence[Mapping[str, int]]) -> Iterator[Claim]:
     """Counts that differ by 1 to 10 between two nights: so many came or went."""
     for (one, before), (other, after) in combinations(enumerate(known), 2):
-        for name in before.keys() & after.keys():
+        for name in sorted(before.keys() & after.keys()):
             if abs(after[name] - before[name]) in SMALL:
                 yield Claim("difference", name, (one, other), after[name] - before[name])
 
@@ -266,7 +276,7 @@ def single_answers(nights: Sequence[Night]) -> Iterator[Claim]:
         for night in nights
     ]  # fmt: skip
     for (one, before), (other, after) in combinations(enumerate(means), 2):
-        for name in before.keys() & after.keys():
+        for name in sorted(before.keys() & after.keys()):
             (n, mean, step), (n_then, mean_then, _) = after[name], before[name]
             if n == n_then + 1 and (n + n_then) * step / 2 < 0.5:
                 yield Claim("answer", name, (one, other), round(n * mean - n_then * mean_then))

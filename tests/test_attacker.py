@@ -23,6 +23,7 @@ from cohort_tables import AS_OF, PAIN, Person, cohort, event, random_people, rea
 from report_fixture import provenance
 
 from attacker import (
+    SMALL,
     Claim,
     Night,
     attack,
@@ -313,8 +314,8 @@ def test_who_takes_held_figures_for_those_of_the_night_is_right_no_oftener_than_
 
 
 def test_the_guarded_figures_are_renewed_now_and_then(guarded):
-    for row in (f"pain/mean/analysed/{PAIN}/baseline/-", f"completeness/completed/treated/{PAIN}/week_4/-"):
-        assert len({night.rows[row]["n"] for night in guarded if night.rows[row]["n"]}) > 2, row
+    for row in (f"pain/mean/analysed/{PAIN}/baseline/-", "safety/people/treated/-/-/any"):
+        assert len({night.rows[row]["n"] for night in guarded if night.rows[row]["n"]}) > 1, row
 
 
 def test_no_hidden_count_of_a_guarded_night_can_have_one_value_only(guarded):
@@ -387,6 +388,7 @@ def test_pages_and_tables_say_no_count_that_the_estimates_do_not(guarded):
     }  # methods, code lists and published trials are the same every night
     for night in guarded:
         allowed = {(int(row["k"]), int(row["n"])) for row in night.rows.values() if row["k"] and row["n"]}
+        allowed |= {(n - k, n) for k, n in allowed if n - k not in SMALL}  # "of 149 sessions 126 were without"
         allowed |= {(percent, 100) for row in night.rows.values() for percent in _percents(row)}
         people = {number for name, number in night.counts.items() if name.startswith("people/")}
         for name, text in night.texts.items():
@@ -415,7 +417,7 @@ def test_the_library_tells_days_and_digests_and_no_number_of_people(guarded):
         page, today = night.texts["library/index.html"], AS_OF + timedelta(days=number)
         words = re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL)
         words = re.sub(r"\b(evidence|quality|plain)-release-\d{4}-\d\d-\d\d-[0-9a-f]{12}\b", " ", words)
-        assert f"{today.day} {today:%B %Y}" in words
+        assert f"{today.day} {today:%b %Y}" in words
         left = re.sub(r"\b\d{1,2} [A-Z][a-z]+ \d{4}\b", " ", words)
         assert re.findall(r"\d+", left) == [], number
         status = re.sub(r"\d{4}-\d\d-\d\d|-[0-9a-f]{12}\b", " ", night.texts["library/status"])
