@@ -22,6 +22,7 @@ from crps_outcomes.stages.render import Rendered
 from crps_outcomes.state import Records, RunRow, Withdrawals
 
 RENDERED = Rendered(html="<!DOCTYPE html><title>report</title>", pdf=b"%PDF-1.7")
+FEW = 12  # people: the library tells of runs, not of what is in them
 EARLY, IN_TIME, TOO_LATE = date(2026, 6, 13), date(2026, 7, 17), date(2026, 7, 18)
 STUDY = the_study()
 
