@@ -75,7 +75,7 @@ Line = tuple[tuple[float, float], ...]
 
 def course(points: Sequence[Point], people: Sequence[Line] | None, scale: Scale, key: str, alt: str) -> str:
     """Scores by week: one thin line per person (``people``), or quantile bands where there are none; mean and interval."""
-    figure, axes = canvas(height_pt=204)
+    figure, axes = canvas(height_pt=192)
     span = float(scale.high) - float(scale.low)
     labels = _people(axes, people, scale, points) if people else _bands(axes, points)
     _mean_line(axes, points)

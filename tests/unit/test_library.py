@@ -22,6 +22,7 @@ from crps_outcomes.stages.render import Rendered
 from crps_outcomes.state import Records, RunRow, Withdrawals
 
 RENDERED = Rendered(html="<!DOCTYPE html><title>report</title>", pdf=b"%PDF-1.7")
+FEW = 12  # people: the library tells of runs, not of what is in them
 EARLY, IN_TIME, TOO_LATE = date(2026, 6, 13), date(2026, 7, 17), date(2026, 7, 18)
 STUDY = the_study()
 
@@ -54,9 +55,9 @@ def home(tmp_path) -> Home:
 def run(home: Home, day: str = "2026-06-12", edition: str = "internal", **changes) -> str:
     """Publish a run and remember it, as the pipeline does; its id."""
     made = replace(provenance(edition), as_of=date.fromisoformat(day), **changes)
-    own = replace(model(64, edition), draft="DRAFT - INCOMPLETE: Observation missing" if made.is_draft else "")
+    own = replace(model(FEW, edition), draft="DRAFT - INCOMPLETE: Observation missing" if made.is_draft else "")
     is_withdrawn = made.run_id in Withdrawals(home.state_url).every()
-    publish(RENDERED, own, releasable(64, edition), made, home, is_withdrawn=is_withdrawn)
+    publish(RENDERED, own, releasable(FEW, edition), made, home, is_withdrawn=is_withdrawn)
     row = RunRow(made.run_id, made.report, made.edition, made.snapshot, made.study, made.code, day, made.data_status)
     Records(home.state_url).add_run(row)
     return made.run_id
