@@ -20,13 +20,13 @@ $(READY): requirements.lock pyproject.toml tools/setup.sh
 
 test: install ## the test suite, but for the slow simulations
 	@bash tools/setup.sh tests
-	@$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	@$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: install ## simulations over many seeds
 	@$(BIN)/pytest -m slow
 
 lint: install ## ruff: rules and format
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: install ## mypy --strict
 	@$(BIN)/mypy

@@ -75,4 +75,3 @@ def test_a_line_that_is_missing_ends_in_exit_4_and_nothing_is_published(cohort, 
     assert done.returncode == 4
     assert "F36" in done.stderr
     assert not list((tmp_path / "home").glob("runs/*"))
-

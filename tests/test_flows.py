@@ -66,13 +66,16 @@ def test_a_cron_schedule_really_creates_runs(api):
     assert len(api.post("flow_runs/filter", json={"flows": {"id": {"any_": [flow_id]}}}).json()) > 0
 
 
-@pytest.mark.parametrize(("name", "params", "named"), [
-    ("on-demand", {"snapshott": "latest"}, "snapshott"),
-    ("nightly", {"reports": ["evidence"], "asof": "2026-01-31"}, "asof"),
-    ("nightly", {"edition": "public"}, "public"),
-    ("on-demand", {"as_of": "31/01/2026"}, "31/01/2026"),
-    ("on-demand", {"snapshot": "newest"}, "newest"),
-])
+@pytest.mark.parametrize(
+    ("name", "params", "named"),
+    [
+        ("on-demand", {"snapshott": "latest"}, "snapshott"),
+        ("nightly", {"reports": ["evidence"], "asof": "2026-01-31"}, "asof"),
+        ("nightly", {"edition": "public"}, "public"),
+        ("on-demand", {"as_of": "31/01/2026"}, "31/01/2026"),
+        ("on-demand", {"snapshot": "newest"}, "newest"),
+    ],
+)
 def test_a_wrong_parameter_is_refused_by_name_when_the_run_is_asked_for(api, deployed, name, params, named):
     answer = asked_for(api, deployed[name], params)
     assert answer.status_code in {409, 422}
@@ -180,11 +183,20 @@ def database() -> Path:
 
 def places_of(word: str, database: Path, folder: Path | None = None) -> list[str]:
     """Every column of every table, and every file below the folder, that holds the word."""
-    found = [str(path) for path in (folder.rglob("*") if folder else ()) if path.is_file() and word.encode() in path.read_bytes()]
+    found = [
+        str(path)
+        for path in (folder.rglob("*") if folder else ())
+        if path.is_file() and word.encode() in path.read_bytes()
+    ]
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         tables = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")]
         for table in tables:
             cursor = connection.execute(f'select * from "{table}"')
             names = [column[0] for column in cursor.description]
-            found += [f"{table}.{name}" for row in cursor for name, value in zip(names, row, strict=True) if word in str(value)]
+            found += [
+                f"{table}.{name}"
+                for row in cursor
+                for name, value in zip(names, row, strict=True)
+                if word in str(value)
+            ]
     return sorted(set(found))

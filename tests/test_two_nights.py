@@ -57,12 +57,18 @@ def nights(tmp_path_factory):
     first = Night(server, home, day)
     plan = derive.plan(open_snapshot(first.snapshot.folder), load(STUDY), home, as_of=day)
     outcomes = derive.gather(plan).outcomes
-    chosen = outcomes[(outcomes["measure"] == "pain_nrs") & (outcomes["visit"] == "week_4") & outcomes["change"].notna()]
+    chosen = outcomes[
+        (outcomes["measure"] == "pain_nrs") & (outcomes["visit"] == "week_4") & outcomes["change"].notna()
+    ]
     refs = [refs.split()[0] for refs in chosen["source_refs"][:3]]
     amended, wrong, gone = (newest["Observation", ref.split("/")[1]] for ref in refs)
     now = datetime(2026, 11, 1, 12, tzinfo=UTC)
     meta = {"versionId": "9", "lastUpdated": "2026-11-01T11:00:00Z"}
-    value = {"valueInteger": 10} if "valueInteger" in amended else {"valueQuantity": amended["valueQuantity"] | {"value": 10}}
+    value = (
+        {"valueInteger": 10}
+        if "valueInteger" in amended
+        else {"valueQuantity": amended["valueQuantity"] | {"value": 10}}
+    )
     server.put(amended | {"status": "amended", "meta": meta} | value)
     server.put(wrong | {"status": "entered-in-error", "meta": meta})
     server.delete("Observation", gone["id"])
@@ -91,4 +97,3 @@ def test_the_first_report_still_says_what_it_said(nights):
     first, *_ = nights
     assert "This is the first report of its kind made here" in first.text
     assert (first.folder / "report.pdf").exists()
-

@@ -10,14 +10,29 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "crps_outcomes"
 FILES = sorted(PACKAGE.rglob("*.py"))
-CALCULATION = [*sorted((PACKAGE / "stages").glob("*.py")), *sorted((PACKAGE / "analysis").glob("*.py")),
-               *(PACKAGE / name for name in ("estimators.py", "hiding.py", "carrying.py", "rounding.py")), *sorted((PACKAGE / "sections").glob("*.py"))]
+CALCULATION = [
+    *sorted((PACKAGE / "stages").glob("*.py")),
+    *sorted((PACKAGE / "analysis").glob("*.py")),
+    *(PACKAGE / name for name in ("estimators.py", "hiding.py", "carrying.py", "rounding.py")),
+    *sorted((PACKAGE / "sections").glob("*.py")),
+]
 
 # The pull is the stage that talks to a source, and the render runs in a child process: both take what they need of the
 # outside by argument, and import no client or clock either unless it stands here with its reason.
 OUTSIDE = {"httpx", "socket", "urllib", "http", "requests", "random", "time", "secrets"}
-FORBIDDEN_CALLS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "os.getenv", "os.environ",
-                   "Timestamp.now", "pd.Timestamp.now", "pd.Timestamp.today", "np.random", "numpy.random"}
+FORBIDDEN_CALLS = {
+    "datetime.now",
+    "datetime.utcnow",
+    "datetime.today",
+    "date.today",
+    "os.getenv",
+    "os.environ",
+    "Timestamp.now",
+    "pd.Timestamp.now",
+    "pd.Timestamp.today",
+    "np.random",
+    "numpy.random",
+}
 # Reviewed, with the number of places and the reason why none of them fills in or drops a value of a patient.
 MAY_FILL = {
     "analysis/dosing.py": (1, "the first session of a series has no interval before it"),
@@ -57,8 +72,11 @@ def parsed(path: Path) -> ast.Module:
 
 def importers_of(module: str) -> set[str]:
     depth = module.count(".") + 1
-    return {path.relative_to(PACKAGE).as_posix() for path in FILES
-            if any(name.split(".")[:depth] == module.split(".") for name in imports(parsed(path)))}
+    return {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if any(name.split(".")[:depth] == module.split(".") for name in imports(parsed(path)))
+    }
 
 
 def test_the_wall_sees_an_import_however_deep():
@@ -66,18 +84,23 @@ def test_the_wall_sees_an_import_however_deep():
     assert "fhir.resources" in imports(tree)
 
 
-@pytest.mark.parametrize(("module", "allowed"), [
-    ("prefect", {"orchestration.py"}),
-    ("weasyprint", {"stages/render.py"}),
-    ("fhir.resources", {"validation.py", "stages/publish.py"}),
-    ("sekmet", {"demo_server.py"}),
-])
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        ("prefect", {"orchestration.py"}),
+        ("weasyprint", {"stages/render.py"}),
+        ("fhir.resources", {"validation.py", "stages/publish.py"}),
+        ("sekmet", {"demo_server.py"}),
+    ],
+)
 def test_a_library_stays_behind_its_wall(module, allowed):
     assert importers_of(module) <= allowed
 
 
 def test_prefect_is_never_imported_at_module_level():
-    top_level = [node for node in parsed(PACKAGE / "orchestration.py").body if isinstance(node, ast.Import | ast.ImportFrom)]
+    top_level = [
+        node for node in parsed(PACKAGE / "orchestration.py").body if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     assert "prefect" not in tops(ast.Module(top_level, []))
 
 
@@ -95,14 +118,20 @@ def test_what_computes_knows_no_clock_network_environment_or_chance(path):
 
 def _seeded(tree: ast.Module) -> set[str]:
     """The one door to chance, where every call of it names its seed."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and dotted(node.func) == "np.random.default_rng"]
+    calls = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and dotted(node.func) == "np.random.default_rng"
+    ]
     return {"np.random.default_rng"} if calls and all(node.args for node in calls) else set()
 
 
 def filling(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"fillna", "dropna"}:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in {"fillna", "dropna"}
+        ):
             found.add(f"line {node.lineno}: {node.func.attr}")
         if isinstance(node, ast.keyword) and node.arg == "errors" and ast.unparse(node.value) == "'coerce'":
             found.add(f"line {node.value.lineno}: errors=coerce")
@@ -117,7 +146,16 @@ def test_nothing_missing_is_filled_or_dropped_in_passing(path):
 
 def test_flows_order_and_compute_nothing():
     for path in sorted((ROOT / "flows").glob("*.py")):
-        assert not tops(parsed(path)) & {"pandas", "numpy", "scipy", "statsmodels", "httpx", "fhir", "weasyprint", "jinja2"}
+        assert not tops(parsed(path)) & {
+            "pandas",
+            "numpy",
+            "scipy",
+            "statsmodels",
+            "httpx",
+            "fhir",
+            "weasyprint",
+            "jinja2",
+        }
 
 
 @pytest.mark.parametrize("folder", ["mappings", "templates", "reports"])
@@ -147,8 +185,12 @@ def tracked_texts() -> list[Path]:
 
 def test_nothing_names_the_machine_it_was_written_on():
     machine = ["/wo" + "rk/", "/ho" + "me/", "/ro" + "ot/", "pypi" + ".org", "files.python" + "hosted"]
-    found = [f"{path.relative_to(ROOT)}: {word}" for path in tracked_texts()
-             for word in machine if word in path.read_text(encoding="utf-8", errors="ignore")]
+    found = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for path in tracked_texts()
+        for word in machine
+        if word in path.read_text(encoding="utf-8", errors="ignore")
+    ]
     assert found == []
 
 

@@ -87,7 +87,12 @@ def start(folder: Path, name: str, arguments: list[str], environment: dict[str, 
     """Start a process of its own session, and note its id with the moment it started."""
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own program and arguments
-            [PREFECT, *arguments], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [PREFECT, *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
             start_new_session=True,
         )
     pid_file(folder, name).write_text(f"{process.pid} {started_at(process.pid)}", encoding="utf-8")

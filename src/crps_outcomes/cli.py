@@ -103,7 +103,9 @@ LangOption = Annotated[
 PaperOption = Annotated[str | None, typer.Option("--paper", help="A4 or Letter. Without it: the protocol's.")]
 ArchiveOption = Annotated[
     bool | None,
-    typer.Option("--archive/--no-archive", help="Also a PDF/A-3 with the data in it. Without it: as the protocol says."),
+    typer.Option(
+        "--archive/--no-archive", help="Also a PDF/A-3 with the data in it. Without it: as the protocol says."
+    ),
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show the scheduler's own log.")]
 PatientsOption = Annotated[int, typer.Option("--patients", min=1, help="How many people.")]

@@ -28,7 +28,9 @@ def bounded(
 ) -> Callable[[Callable[Concatenate[Path, Arguments], Result]], Callable[Concatenate[Path, Arguments], Result]]:
     """Let only PipelineErrors out of a function whose first argument is the home folder, and nothing behind them."""
 
-    def bind(function: Callable[Concatenate[Path, Arguments], Result]) -> Callable[Concatenate[Path, Arguments], Result]:
+    def bind(
+        function: Callable[Concatenate[Path, Arguments], Result],
+    ) -> Callable[Concatenate[Path, Arguments], Result]:
         @wraps(function)
         def guarded(home: Path, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
             try:

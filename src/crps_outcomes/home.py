@@ -50,7 +50,9 @@ class Home:
         Raises:
             PipelineError: somebody else does.
         """
-        with _locked(self.pulls / "lock", LOCK_EX | LOCK_NB, f"another pull into {self.root} is running; wait until it ends"):
+        with _locked(
+            self.pulls / "lock", LOCK_EX | LOCK_NB, f"another pull into {self.root} is running; wait until it ends"
+        ):
             yield
 
     @contextmanager
@@ -74,7 +76,9 @@ class Home:
         path = self.root / "release.count"
         told = path.read_bytes().strip() if path.is_file() else b"0"
         if not told.isdigit():
-            raise PipelineError("release.count in the home folder: it should be one whole number; put it back from a backup")
+            raise PipelineError(
+                "release.count in the home folder: it should be one whole number; put it back from a backup"
+            )
         return int(told)
 
     def count_releases(self, number: int) -> None:

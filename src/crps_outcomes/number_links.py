@@ -15,7 +15,9 @@ _TAG = re.compile(r"(<[^>]*>)")
 #: Inside these, text is no place for a link: drawings, the head, and other links.
 _CLOSED = ("head", "style", "svg", "a", "title")
 #: What may stand between two numbers of one row for both to be one link, as in "48 of 94 (51%, 95% CI 41 to 61)".
-_JOINS = re.compile(r"%?( of | \(|, | to |\u00a0to\u00a0|, 95% CI | \(95% CI | people with a score \(| (\w+ ){0,3}\(95% CI )?")
+_JOINS = re.compile(
+    r"%?( of | \(|, | to |\u00a0to\u00a0|, 95% CI | \(95% CI | people with a score \(| (\w+ ){0,3}\(95% CI )?"
+)
 
 #: What an id begins with that is no row of ESTIMATES and no box of the flow, and what is behind it.
 ELSEWHERE = {

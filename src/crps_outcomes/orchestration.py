@@ -86,7 +86,9 @@ def _wait(api_url: str, is_alive: Callable[[], bool]) -> None:
         if not is_alive():
             raise PipelineError("the local Prefect server stopped while starting; why stands in prefect/server.log")
         if time.monotonic() > give_up_at:
-            raise PipelineError(f"no Prefect server at {api_url} after {_START_SECONDS} s; it should answer within 30 s")
+            raise PipelineError(
+                f"no Prefect server at {api_url} after {_START_SECONDS} s; it should answer within 30 s"
+            )
         time.sleep(0.1)
 
 

@@ -23,7 +23,13 @@ ACTIVE = ("/JavaScript", "/JS", "/Launch", "/EmbeddedFile", "/EmbeddedFiles", "/
           "/OpenAction", "/GoToR", "/SubmitForm", "/RichMedia", "/URI", "/EF", "/AF", "/GoToE", "/ImportData", "/Rendition",
           "/Movie", "/Sound", "/3D", "/AcroForm", "/XFA",
           EXTERNAL)  # fmt: skip
-EMBEDDED = ("/EmbeddedFile", "/EmbeddedFiles", "/Filespec", "/EF", "/AF")  # in an archive copy these are expected, and checked one by one
+EMBEDDED = (
+    "/EmbeddedFile",
+    "/EmbeddedFiles",
+    "/Filespec",
+    "/EF",
+    "/AF",
+)  # in an archive copy these are expected, and checked one by one
 #: An archive copy says that it is PDF/UA-1 as well; PDF/A wants a namespace it does not know explained in the same place.
 ACCESSIBLE_TOO = b"""<rdf:Description rdf:about="" xmlns:pdfuaid="http://www.aiim.org/pdfua/ns/id/"><pdfuaid:part>1</pdfuaid:part></rdf:Description>
 <rdf:Description rdf:about="" xmlns:pdfaExtension="http://www.aiim.org/pdfa/ns/extension/"

@@ -84,9 +84,7 @@ def derive(home: Path, basis: Basis, number: int) -> int:
 
 
 @bounded("report")
-def report(
-    home: Path, basis: Basis, name: str, edition: Edition, wish: Mapping[str, str | bool] | None = None
-) -> Path:
+def report(home: Path, basis: Basis, name: str, edition: Edition, wish: Mapping[str, str | bool] | None = None) -> Path:
     """Analyse, disclose, compose, render and publish one report; its folder. ``wish``: what its form should be."""
     plan, place = _plan(home, basis), Home.at(home)
     if edition.value == "release" and (current := standing(place, plan.study, name, basis.as_of)):
@@ -97,7 +95,9 @@ def report(
     records.see_plan(plan_history.sighting(study.protocol, basis.as_of.isoformat()), study.digest)
     analysis = analyse.analyse(tables, study, as_of=basis.as_of, not_enrolled=derivation.not_enrolled(plan))
     with place.one_release_at_a_time():
-        disclosed = _disclosed(analysis, tables, study, edition.value, place, basis, is_draft=bool(plan.snapshot.manifest.holes))
+        disclosed = _disclosed(
+            analysis, tables, study, edition.value, place, basis, is_draft=bool(plan.snapshot.manifest.holes)
+        )
     releasable = disclose.with_actions(disclosed, tables, study, pseudonyms.coder(place), basis.as_of)
     records.see_study(study.digest, file_digests(study.root))
     form = Form(**{**study.protocol.form.model_dump(), **(wish or {})})
@@ -180,7 +180,9 @@ def release_in_words(folder: Path, study: Study) -> str:
         return ""
     as_of = date.fromisoformat(record["as_of"])
     following = study.protocol.disclosure.next_day(as_of)
-    return f"release with data as of {as_of}" + (f"; it stands until {following}, when the next is due" if following else "")
+    return f"release with data as of {as_of}" + (
+        f"; it stands until {following}, when the next is due" if following else ""
+    )
 
 
 @bounded("library")

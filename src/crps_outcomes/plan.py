@@ -74,7 +74,9 @@ class Subgroups(Definition):
 class RepeatedMeasures(Definition):
     """The mixed model of the primary measure over all visits."""
 
-    covariance: Literal["by number of people", "random intercept", "random slope", "unstructured"] = "by number of people"
+    covariance: Literal["by number of people", "random intercept", "random slope", "unstructured"] = (
+        "by number of people"
+    )
     bootstrap_samples: int = Field(default=500, ge=0)  # of people, where the model's own interval is not to be had
 
 
@@ -97,11 +99,15 @@ class RegressionToTheMean(Definition):
     """What the expected fall without any treatment is worked out from."""
 
     entry_at_least: float | None = None  # people enter treatment at this score of the primary measure or above
-    entry_score: Literal["baseline", "first score"] = "baseline"  # which score of a person the entry rule was applied to
+    entry_score: Literal["baseline", "first score"] = (
+        "baseline"  # which score of a person the entry rule was applied to
+    )
     reliability: float = Field(default=0.7, gt=0, lt=1)  # correlation of two scores of one person some weeks apart
     reliability_state: State = "example"
     reliability_source: str = ""
-    population_mean: float | None = None  # of everybody, also those below the entry score; else estimated from the scores
+    population_mean: float | None = (
+        None  # of everybody, also those below the entry score; else estimated from the scores
+    )
     population_sd: float | None = Field(default=None, gt=0)
     before_days: int = Field(default=180, ge=28)  # how far back scores count for the slope before the start
 

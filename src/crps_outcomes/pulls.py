@@ -48,5 +48,7 @@ def pull(  # noqa: PLR0913 - whom, where from, where to, and who watches
     protocol = load(study).protocol
     chosen = list_for(protocol.enrolment.selector, patients)
     source = open_source(asked.source, method=asked.method, level=protocol.pull.export_level, **access)
-    pulled = pulling.pull(source, protocol, place, patients=chosen, is_whole=asked.is_whole, is_draft=asked.is_draft, progress=progress)
+    pulled = pulling.pull(
+        source, protocol, place, patients=chosen, is_whole=asked.is_whole, is_draft=asked.is_draft, progress=progress
+    )
     return pulled.snapshot.digest

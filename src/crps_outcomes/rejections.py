@@ -18,7 +18,10 @@ RULES: dict[str, tuple[str, str]] = {
     "superseded": ("pull", "a newer version of the same resource exists"),
     "unreadable": ("pull", "not JSON, or not a FHIR resource"),
     "not-valid-fhir": ("screen", "fhir.resources rejects it"),
-    "tolerated-deviation": ("screen", "used all the same: a fault in an element nothing here reads, by a declared tolerance"),
+    "tolerated-deviation": (
+        "screen",
+        "used all the same: a fault in an element nothing here reads, by a declared tolerance",
+    ),
     "status-missing": ("screen", "no status"),
     "status-not-accepted": ("screen", "its status says it must not count (entered in error, preliminary, not done)"),
     "subject-missing": ("screen", "it names no patient"),

@@ -238,7 +238,9 @@ class ReportModel:
     pulled: str = ""  # how complete the data are, and what changed since the data before
     form: Form = PLAIN  # language of the furniture, paper, attachments
     text_lang: str = ENGLISH  # language of the sentences
-    behind: Mapping[str, str] = field(default_factory=dict)  # id -> what is behind a marked number; none: nothing is marked
+    behind: Mapping[str, str] = field(
+        default_factory=dict
+    )  # id -> what is behind a marked number; none: nothing is marked
 
     @property
     def contents(self) -> tuple[Section, ...]:

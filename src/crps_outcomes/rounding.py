@@ -134,7 +134,9 @@ METHODS: Mapping[str, Callable[[Row], Row]] = {
 def _balanced(rows: Iterable[Row]) -> list[Row]:
     """The rows with each standardised difference of two shares worked out from what is shown of them."""
     found = [*rows]
-    shares = {(one["population"], one["group"]): one for one in found if one["statistic"] == "share" and one["k"] is not None}
+    shares = {
+        (one["population"], one["group"]): one for one in found if one["statistic"] == "share" and one["k"] is not None
+    }
     return [one | _balance(one, shares) if one["statistic"] == "smd" and one["group"] else one for one in found]
 
 

@@ -223,5 +223,7 @@ def _damage(home: Home, digest: str) -> str:
     except IncompleteDataError as error:
         return str(error)
     return (
-        "" if content_digest(snapshot) == snapshot.manifest.content else f"snapshot {digest[:_SHORT]}: it does not hold what its name says"
+        ""
+        if content_digest(snapshot) == snapshot.manifest.content
+        else f"snapshot {digest[:_SHORT]}: it does not hold what its name says"
     )

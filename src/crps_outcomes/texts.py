@@ -40,12 +40,8 @@ def one_line(text: str, longest: int | None = None) -> str:
 
 def is_plain(text: str) -> bool:
     """Whether a text has visible letters, blanks and line ends only, as whoever types a study folder would write it."""
-    return (
-        (text.isascii()
-        and text.isprintable())
-        or all(
-            letter in "\n\t" or unicodedata.category(letter) == "Zs" or _visible(letter) == letter for letter in text
-        )
+    return (text.isascii() and text.isprintable()) or all(
+        letter in "\n\t" or unicodedata.category(letter) == "Zs" or _visible(letter) == letter for letter in text
     )
 
 

@@ -37,7 +37,9 @@ def workbook(model: ReportModel, estimates: pd.DataFrame) -> bytes:
     out = io.BytesIO()
     with xlsxwriter.Workbook(out, NO_GUESSING) as book:
         created = datetime.fromisoformat(model.created).replace(tzinfo=UTC)
-        book.set_properties({"title": printable(plain(model.title)), "subject": printable(model.subject), "created": created})
+        book.set_properties(
+            {"title": printable(plain(model.title)), "subject": printable(model.subject), "created": created}
+        )
         head = book.add_format({"bold": True, "text_wrap": True, "valign": "top"})
         for section in model.sections:
             for key, table in section.tables.items():

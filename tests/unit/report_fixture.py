@@ -64,7 +64,12 @@ def tables(n: int = 64, seed: int = SEED) -> Tables:
 
 @cache
 def analysis(n: int = 64) -> Analysis:
-    reasons = {"membership not active": 12, "consent refused or withdrawn": 3, "consent expired": 0, "not at the source": 1}
+    reasons = {
+        "membership not active": 12,
+        "consent refused or withdrawn": 3,
+        "consent expired": 0,
+        "not at the source": 1,
+    }
     return analyse(tables(n), the_study(), as_of=AS_OF, not_enrolled=reasons)
 
 
@@ -90,7 +95,10 @@ def restated(estimates: pd.DataFrame, edition: str, report: str = "evidence") ->
     then["estimate"] = then["estimate"].mask(fewer, then["estimate"] + 0.2)
     figures = headlines(the_study(), the_study().reports[report], then)
     people = (("amended", 1), ("entered", 2))
-    whys = {one.id: Why(people if one.section in {"pain", "quality"} else (), by_rules=one.section == "function") for one in figures}
+    whys = {
+        one.id: Why(people if one.section in {"pain", "quality"} else (), by_rules=one.section == "function")
+        for one in figures
+    }
     reasons = (Reason("entered", 2, 61, 38), Reason("left", 0, 0, 0), Reason("follow-up", 9, 143, 17), Reason("late", 1, 3, 0),
                Reason("amended", 2, 2, 1), Reason("entered-in-error", 1, 1, 1), Reason("deleted", 1, 1, 0))  # fmt: skip
     known = then.assign(estimate_id=THEN + then["estimate_id"])

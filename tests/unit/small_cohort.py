@@ -28,7 +28,13 @@ TYPES = ("Patient", "Consent", "Observation", "MedicationAdministration", "Adver
 
 def protocol(**pull_settings: Any) -> Protocol:
     """The study's own protocol with small pages, two people a query, and few types."""
-    small = {"page_size": 2, "patients_per_query": 2, "workers": 2, "resource_types": TYPES, "requests_per_second": 1000} | pull_settings
+    small = {
+        "page_size": 2,
+        "patients_per_query": 2,
+        "workers": 2,
+        "resource_types": TYPES,
+        "requests_per_second": 1000,
+    } | pull_settings
     return _WHOLE.model_copy(update={"pull": _WHOLE.pull.model_copy(update=small)})
 
 

@@ -32,7 +32,9 @@ SECRET = "Anna Example, MRN 12345"
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("CRPS_OUTCOMES_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "300")
-    for name in orchestration.settings(tmp_path, is_verbose=False):  # restored after the test, whatever the command sets
+    for name in orchestration.settings(
+        tmp_path, is_verbose=False
+    ):  # restored after the test, whatever the command sets
         monkeypatch.setenv(name, os.environ.get(name, ""))
         monkeypatch.delenv(name)
     return tmp_path / "home"
@@ -76,14 +78,43 @@ def test_a_run_is_the_flow_of_the_nightly_deployment(flow):
 
 
 def test_every_option_reaches_the_flow(flow, home, tmp_path):
-    call("run", "--source", "data", "--report", "evidence", "--as-of", "2026-01-31", "--edition", "release",
-         "--out", tmp_path / "elsewhere", "--study", ROOT, "--method", "export", "--whole",
-         "--lang", "de", "--paper", "Letter", "--archive")
+    call(
+        "run",
+        "--source",
+        "data",
+        "--report",
+        "evidence",
+        "--as-of",
+        "2026-01-31",
+        "--edition",
+        "release",
+        "--out",
+        tmp_path / "elsewhere",
+        "--study",
+        ROOT,
+        "--method",
+        "export",
+        "--whole",
+        "--lang",
+        "de",
+        "--paper",
+        "Letter",
+        "--archive",
+    )
     params = flow.asked[0][2]
     assert params.model_dump(mode="json") == {
-        "source": str(Path("data").resolve()), "reports": ["evidence"], "as_of": "2026-01-31", "edition": "release",
-        "home": str(tmp_path / "elsewhere"), "study": str(ROOT), "method": "export", "whole": True, "draft": False,
-        "lang": "de", "paper": "Letter", "archive": True,
+        "source": str(Path("data").resolve()),
+        "reports": ["evidence"],
+        "as_of": "2026-01-31",
+        "edition": "release",
+        "home": str(tmp_path / "elsewhere"),
+        "study": str(ROOT),
+        "method": "export",
+        "whole": True,
+        "draft": False,
+        "lang": "de",
+        "paper": "Letter",
+        "archive": True,
     }
 
 
@@ -106,7 +137,9 @@ def test_the_patient_list_is_told_to_the_flow_but_is_no_parameter(flow, monkeypa
     monkeypatch.setenv("CRPS_OUTCOMES_PATIENT_LIST", "")
     copy_of_study(tmp_path / "study")
     protocol = tmp_path / "study" / "mappings" / "protocol.toml"
-    protocol.write_text(protocol.read_text(encoding="utf-8").replace('selector = "group"', 'selector = "list"'), encoding="utf-8")
+    protocol.write_text(
+        protocol.read_text(encoding="utf-8").replace('selector = "group"', 'selector = "list"'), encoding="utf-8"
+    )
     (tmp_path / "people.csv").touch(0o600)
     (tmp_path / "people.csv").write_text("patient\na\n", encoding="utf-8")
     assert "enrolment: by list" in call("check", "--study", tmp_path / "study").stdout
@@ -144,14 +177,17 @@ def test_an_unforeseen_failure_says_its_class_and_where_but_not_its_words(flow, 
     assert "Anna" not in "".join([result.output, *written])
 
 
-@pytest.mark.parametrize(("arguments", "word"), [
-    (["--token-file", "no-such-file"], "no such file; it should hold the bearer token"),
-    (["--as-of", "31/01/2026"], "YYYY-MM-DD"),
-    (["--as-of", "2026-02-30"], "YYYY-MM-DD"),
-    (["--report", "evidense"], 'no report "evidense"; there are evidence'),
-    (["--study", "no/such/folder"], "not a study folder"),
-    (["--edition", "public"], "edition"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--token-file", "no-such-file"], "no such file; it should hold the bearer token"),
+        (["--as-of", "31/01/2026"], "YYYY-MM-DD"),
+        (["--as-of", "2026-02-30"], "YYYY-MM-DD"),
+        (["--report", "evidense"], 'no report "evidense"; there are evidence'),
+        (["--study", "no/such/folder"], "not a study folder"),
+        (["--edition", "public"], "edition"),
+    ],
+)
 def test_a_wrong_option_is_refused_before_anything_runs(flow, arguments, word, monkeypatch):
     monkeypatch.setenv("CRPS_OUTCOMES_TOKEN_FILE", "")
     result = call("run", "--source", "https://fhir.example.org", *arguments)
@@ -160,7 +196,9 @@ def test_a_wrong_option_is_refused_before_anything_runs(flow, arguments, word, m
     assert flow.asked == []
 
 
-@pytest.mark.parametrize("source", ["ftp://example.org", "https://user:pw@example.org", "https://example.org/r4?token=x"])
+@pytest.mark.parametrize(
+    "source", ["ftp://example.org", "https://user:pw@example.org", "https://example.org/r4?token=x"]
+)
 def test_an_address_that_hides_a_secret_is_refused_and_not_repeated(flow, source):
     result = call("run", "--source", source)
     assert result.exit_code == 2
@@ -205,13 +243,16 @@ def test_check_refuses_a_section_that_nobody_wrote_or_that_has_no_template(home,
     assert '"safety" needs templates/sections/safety.html.j2' in result.stderr
 
 
-@pytest.mark.parametrize(("right", "wrong", "message"), [
-    ("concurrency_limit:", "concurency_limit:", "deployments.0.concurency_limit: no such key"),
-    ("edition: internal", "edition: public", "deployment nightly: parameters.params.edition"),
-    ("reports: [evidence]", "report: [evidence]", "parameters.params.report: no such parameter"),
-    ("timezone: America/New_York", "timezone: America/Albany", "not a time zone"),
-    ("nightly.py:nightly_outcomes", "nightly.py:nightly", "no such flow"),
-])
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("concurrency_limit:", "concurency_limit:", "deployments.0.concurency_limit: no such key"),
+        ("edition: internal", "edition: public", "deployment nightly: parameters.params.edition"),
+        ("reports: [evidence]", "report: [evidence]", "parameters.params.report: no such parameter"),
+        ("timezone: America/New_York", "timezone: America/Albany", "not a time zone"),
+        ("nightly.py:nightly_outcomes", "nightly.py:nightly", "no such flow"),
+    ],
+)
 def test_check_refuses_a_deployment_that_prefect_would_take(home, tmp_path, right, wrong, message):
     copy_of_study(tmp_path)
     text = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
@@ -233,8 +274,21 @@ def test_a_misspelt_parameter_is_named_and_the_right_ones_are_listed():
 
 def test_parameters_hold_no_field_for_a_patient_or_a_credential():
     names = {*CommonParams.model_fields, *NightlyParams.model_fields, *ReportParams.model_fields}
-    assert names == {"reports", "edition", "as_of", "study", "home", "source", "snapshot", "method", "whole",
-                     "draft", "lang", "paper", "archive"}
+    assert names == {
+        "reports",
+        "edition",
+        "as_of",
+        "study",
+        "home",
+        "source",
+        "snapshot",
+        "method",
+        "whole",
+        "draft",
+        "lang",
+        "paper",
+        "archive",
+    }
 
 
 def test_the_boundary_keeps_the_class_and_drops_what_lies_behind(tmp_path):

@@ -60,7 +60,9 @@ def made(name: str, edition: str):
 
 
 #: Lines of charts, which are no estimates: "median 100%" in words, and the columns of the tables that list them.
-CHART_LINES = re.compile(r"\b(?:median|mean|limits|target) [\d.]+%(?: to [\d.]+%)?| \| 100% \| (?:\[z\]|[\d.]+%) \| (?:\[z\]|[\d.]+%) \|")
+CHART_LINES = re.compile(
+    r"\b(?:median|mean|limits|target) [\d.]+%(?: to [\d.]+%)?| \| 100% \| (?:\[z\]|[\d.]+%) \| (?:\[z\]|[\d.]+%) \|"
+)
 
 
 def said(name: str, edition: str) -> list[str]:

@@ -259,7 +259,9 @@ def test_a_mean_of_few_people_is_not_shown_beside_their_responses():
 def test_the_register_comes_back_as_it_was_and_holds_no_name(tmp_path):
     home = Home.at(tmp_path)
     seal = Seal(home.release_key)
-    edition = night([with_pain(number, 8, None, None, 5.0) for number in range(30)], History(Register(), seal, "2026-02-03", "a"))
+    edition = night(
+        [with_pain(number, 8, None, None, 5.0) for number in range(30)], History(Register(), seal, "2026-02-03", "a")
+    )
     assert edition.register.last
     assert Releases(home.state_url).keep(edition.register, seal.check) == 1
     back = Releases(home.state_url).register(seal.check)
@@ -293,7 +295,9 @@ def test_a_lost_register_makes_no_first_release_where_anything_tells_of_one(tmp_
     assert not forgets(home)
     {
         "count": lambda: home.count_releases(1),
-        "run": lambda: Records(home.state_url).add_run(RunRow("r", "evidence", "release", "", "", "", "2026-02-03", "complete")),
+        "run": lambda: Records(home.state_url).add_run(
+            RunRow("r", "evidence", "release", "", "", "", "2026-02-03", "complete")
+        ),
         "pointer": lambda: (home.runs / "CURRENT-evidence-release").write_text("x"),
         "folder": (home.runs / "evidence-release-2026-02-03-0123456789ab").mkdir,
         "handed on": (home.release / "evidence-release-2026-02-03-0123456789ab").mkdir,

@@ -38,7 +38,9 @@ def test_a_draft_never_has_the_name_of_complete_data_and_is_never_the_latest(dra
 
 def test_every_page_of_a_draft_says_so_and_names_what_is_missing(drafted):
     *_, folder = drafted
-    text = subprocess.run(["pdftotext", "-layout", folder / "report.pdf", "-"], capture_output=True, text=True, check=True)
+    text = subprocess.run(
+        ["pdftotext", "-layout", folder / "report.pdf", "-"], capture_output=True, text=True, check=True
+    )
     pages = text.stdout.split("\f")[:-1]
     assert len(pages) > 3
     assert all("DRAFT - INCOMPLETE: Observation F19 missing" in page for page in pages)

@@ -291,7 +291,9 @@ def test_f42_a_type_goes_with_the_only_person_it_was_about(tmp_path):
     rest = [one for one in cohort() if one["resourceType"] != "AdverseEvent"]
     pull(folder_source(write_folder(tmp_path / "first", [*rest, events[0]])), protocol(), home)
     withdrawn = [consent("b", status="inactive") if one["id"] == "consent-b" else one for one in rest]
-    assert "AdverseEvent" not in counts(pull(folder_source(write_folder(tmp_path / "second", withdrawn)), protocol(), home))
+    assert "AdverseEvent" not in counts(
+        pull(folder_source(write_folder(tmp_path / "second", withdrawn)), protocol(), home)
+    )
 
 
 # --- sources that are none ------------------------------------------------------------------------------------------

@@ -59,8 +59,6 @@ def test_a_link_to_somebody_who_is_no_patient_is_no_merge():
     assert persons([fhir.decode("Patient", json.dumps(one).encode())]) == {"a": "a"}
 
 
-
-
 def test_only_merges_of_the_people_asked_for_matter():
     held = patients(a=["replaced-by b"], b=["replaces a0"], x=["replaced-by y"], y=["replaced-by x"])
     assert concerned(held, ["a"], []) == {"a", "b", "a0"}

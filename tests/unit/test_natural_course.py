@@ -112,7 +112,9 @@ def test_with_nothing_done_the_observed_fall_is_about_the_expected_one():
 
 @pytest.mark.parametrize("decimals", [6, 0])
 def test_from_the_scores_alone_the_expected_fall_is_right_on_average(decimals):
-    found = [rows_of(untreated(seed, 200, entry=5.0, decimals=decimals), study(entry_at_least=5.0)) for seed in range(4)]
+    found = [
+        rows_of(untreated(seed, 200, entry=5.0, decimals=decimals), study(entry_at_least=5.0)) for seed in range(4)
+    ]
     expected = np.mean([rows.loc[("expected", "declared"), "estimate"] for rows in found])
     edge = 5.0 if decimals else 4.5
     true = -float(expected_fall(Population(np.array(6.5), np.array(1.7)), 0.7, edge))

@@ -74,7 +74,11 @@ def test_what_changed_between_two_nights_is_in_the_second_and_told_with_its_kind
         ("Observation", "deleted"): 1, ("Observation", "new"): 1,
     }  # fmt: skip
     (told,) = Home.at(tmp_path / "a").pulls.glob("*2/changes.csv")
-    assert told.read_text().splitlines()[1:] == ["Observation/a-1,changed", "Observation/a-2,entered-in-error", "Observation/b-3,deleted"]
+    assert told.read_text().splitlines()[1:] == [
+        "Observation/a-1,changed",
+        "Observation/a-2,entered-in-error",
+        "Observation/b-3,deleted",
+    ]
     assert second.snapshot.digest == clinic.night(tmp_path / "b")[0].snapshot.digest
 
 
@@ -172,7 +176,8 @@ def test_a_damaged_snapshot_is_not_gone_on_from(clinic, tmp_path):
 # --- any history ----------------------------------------------------------------------------------------------------
 
 EDITS = st.lists(
-    st.tuples(st.sampled_from("abcx"), st.integers(1, 6), st.sampled_from(["write", "write", "delete", "error"])), max_size=4
+    st.tuples(st.sampled_from("abcx"), st.integers(1, 6), st.sampled_from(["write", "write", "delete", "error"])),
+    max_size=4,
 )
 
 
@@ -201,7 +206,11 @@ def test_any_history_of_nights_ends_in_the_snapshot_of_one_whole_pull(nights, tm
 
 def test_a_watermark_is_what_the_source_said_less_an_overlap_and_never_goes_back():
     past = Past(Night("scope", "digest", FIRST_NIGHT, {"Observation": FIRST_NIGHT}), None)
-    seen = {"Observation": FIRST_NIGHT - timedelta(days=9), "Consent": FIRST_NIGHT - timedelta(days=3), "Condition": None}
+    seen = {
+        "Observation": FIRST_NIGHT - timedelta(days=9),
+        "Consent": FIRST_NIGHT - timedelta(days=3),
+        "Condition": None,
+    }
     marks = next_watermarks(seen, FIRST_NIGHT, past)
     assert marks == {
         "Observation": FIRST_NIGHT,
@@ -211,7 +220,9 @@ def test_a_watermark_is_what_the_source_said_less_an_overlap_and_never_goes_back
 
 
 def test_a_change_dated_in_the_future_moves_no_watermark(clinic, tmp_path):
-    clinic.write(resource("Observation", "a-9", subject={"reference": "Patient/a"}), at=FIRST_NIGHT + timedelta(days=900))
+    clinic.write(
+        resource("Observation", "a-9", subject={"reference": "Patient/a"}), at=FIRST_NIGHT + timedelta(days=900)
+    )
     clinic.night(tmp_path)
     night = Records(Home.at(tmp_path).state_url).night(_scope(tmp_path))
     assert night.watermarks["Observation"] < FIRST_NIGHT + timedelta(days=1)

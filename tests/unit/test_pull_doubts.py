@@ -79,7 +79,9 @@ def test_a_withdrawal_between_two_attempts_holds_for_the_second(tmp_path):
     with pytest.raises(IncompleteDataError):
         clinic.night(tmp_path)
     clinic.server.injects = ()
-    clinic.write(consent("b", status="inactive", dateTime="2026-03-01"), at=clinic.now + timedelta(hours=1), version="2")
+    clinic.write(
+        consent("b", status="inactive", dateTime="2026-03-01"), at=clinic.now + timedelta(hours=1), version="2"
+    )
     clinic.now -= timedelta(hours=21)
     second, _ = clinic.night(tmp_path)  # three hours after the first
     assert "b" not in second.enrolment.enrolled
@@ -152,7 +154,9 @@ def saying_twice(server):
     def respond(request):
         with httpx.Client(transport=server.transport()) as http:
             got = http.send(request)
-        headers = {key: value for key, value in got.headers.items() if not key.startswith("content-") or key == "content-type"}
+        headers = {
+            key: value for key, value in got.headers.items() if not key.startswith("content-") or key == "content-type"
+        }
         body = got.content.replace(b'"twice"', b'"status"')
         return httpx.Response(got.status_code, headers=headers, stream=httpx.ByteStream(body))
 
@@ -193,11 +197,17 @@ def test_what_moved_to_a_stranger_is_gone_from_an_export_of_changes_too(level, t
 @pytest.mark.parametrize("level", ["system", "group"])
 def test_an_old_medication_that_is_referred_to_for_the_first_time_is_there(level, tmp_path):
     old = datetime(2025, 1, 1, tzinfo=UTC)
-    server = FaultyServer([at(one, old) if one["resourceType"] == "Medication" else one for one in cohort()], now=lambda: night)
+    server = FaultyServer(
+        [at(one, old) if one["resourceType"] == "Medication" else one for one in cohort()], now=lambda: night
+    )
     for night in NIGHTS[:2]:
         if night == NIGHTS[1]:
             server.put(at(resource("Medication", "vial"), night))
-            given = {"status": "completed", "subject": to("a"), "medicationReference": {"reference": "Medication/of-others"}}
+            given = {
+                "status": "completed",
+                "subject": to("a"),
+                "medicationReference": {"reference": "Medication/of-others"},
+            }
             server.put(at(resource("MedicationAdministration", "dose2", **given), night))
         found = exported(server, tmp_path, level=level)
     assert (ids(found, "Medication"), found.state) == (["of-others", "vial"], "complete")

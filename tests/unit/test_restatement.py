@@ -55,7 +55,9 @@ class Clinic:
         found = generate(Options(patients=14, seed=11), load(self.study)).resources
         self.held = {(one["resourceType"], one["id"]): one for own in found.values() for one in own if "id" in one}
         self.day = FIRST
-        self.server = FaultyServer([*self.held.values()], now=lambda: datetime(*self.day.timetuple()[:3], 4, tzinfo=UTC))
+        self.server = FaultyServer(
+            [*self.held.values()], now=lambda: datetime(*self.day.timetuple()[:3], 4, tzinfo=UTC)
+        )
 
     def put(self, one, **changes):
         """The next version of a resource, saved the day before."""
@@ -122,7 +124,9 @@ def nights(tmp_path_factory, patched):
     snapshots = [clinic.pulled()]
     folders = {"first": clinic.report(snapshots[0]), "first quality": clinic.report(snapshots[0], "quality")}
     outcomes = clinic.outcomes(snapshots[0])
-    scores = outcomes[(outcomes["measure"] == "pain_nrs") & (outcomes["visit"] == "week_4") & outcomes["change"].notna()]
+    scores = outcomes[
+        (outcomes["measure"] == "pain_nrs") & (outcomes["visit"] == "week_4") & outcomes["change"].notna()
+    ]
     scores = scores[~scores["subject_id"].isin([NEW, LEAVES])]
     amended, wrong, gone, late, later, again = (
         clinic.held["Observation", refs.split()[0].split("/")[1]] for refs in scores["source_refs"][:6]
@@ -297,7 +301,9 @@ def test_coming_and_going_come_before_any_other_reason(then, now, kind):
     views = view("2026-04-01", own, people=then), view("2026-05-01", own | {"valueInteger": 6}, people=now)
     found = moved(*views, ["Observation"], "UTC")
     assert found == {"Observation/x": Moved("b", kind)}
-    assert [(one.kind, one.n_people, one.n_records) for one in counted(found, *views, set()) if one.n_people] == [(kind, 1, 1)]
+    assert [(one.kind, one.n_people, one.n_records) for one in counted(found, *views, set()) if one.n_people] == [
+        (kind, 1, 1)
+    ]
 
 
 @pytest.mark.parametrize(("now", "found", "gone", "is_later", "expected"), [

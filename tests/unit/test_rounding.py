@@ -64,7 +64,11 @@ def page(report: str) -> str:
 
 
 def counts_of(found: Releasable) -> Iterator[int]:
-    for frame, columns in ((found.estimates, COUNTS), (found.counts, ["n_subjects", "n_left"]), (found.rejections, ["n"])):
+    for frame, columns in (
+        (found.estimates, COUNTS),
+        (found.counts, ["n_subjects", "n_left"]),
+        (found.rejections, ["n"]),
+    ):
         for column in columns:
             yield from map(int, frame[column].dropna())
 
@@ -102,13 +106,18 @@ def test_percentages_and_rates_are_those_of_the_rounded_counts():
 
 def test_standardised_differences_of_shares_are_those_of_the_rounded_counts():
     shown = release().estimates.query("section == 'participants' and suppressed == '' and group != ''")
-    shares = {(one["population"], one["group"]): (one["k"], one["n"]) for one in shown.query("statistic == 'share'").to_dict("records")}
+    shares = {
+        (one["population"], one["group"]): (one["k"], one["n"])
+        for one in shown.query("statistic == 'share'").to_dict("records")
+    }
     own = shown.query("statistic == 'smd'").to_dict("records")
     assert len(own) >= 2
     for one in own:
         pair = (*shares["analysed", one["group"]], *shares["not analysed", one["group"]])
         expected = estimators.standardised_difference_binary(*pair).estimate
-        assert (None if pd.isna(one["estimate"]) else one["estimate"]) == (None if expected is None else round(expected, 2))
+        assert (None if pd.isna(one["estimate"]) else one["estimate"]) == (
+            None if expected is None else round(expected, 2)
+        )
 
 
 def texts(thing: Any) -> Iterator[str]:
@@ -124,7 +133,11 @@ def texts(thing: Any) -> Iterator[str]:
 
 
 NOUNS = "people|person|sessions?|events?|doses?|administrations?|scores?|values?"
-COUNTED = [r"\bn = (\d[\d,]*)", r"\b(\d[\d,]*) of (?:the )?(\d[\d,]*)\b(?! characteristics)", rf"(?<![Ww]eek )\b(\d[\d,]*) (?:\w+ )?(?:{NOUNS})\b"]
+COUNTED = [
+    r"\bn = (\d[\d,]*)",
+    r"\b(\d[\d,]*) of (?:the )?(\d[\d,]*)\b(?! characteristics)",
+    rf"(?<![Ww]eek )\b(\d[\d,]*) (?:\w+ )?(?:{NOUNS})\b",
+]
 #: Sections that quote other studies, and the rules.
 QUOTING = {"context", "methods", "checklist", "provenance", "missing", "plain_questions", "natural_course", "precision"}
 
@@ -266,7 +279,9 @@ def test_every_method_of_a_row_that_may_leave_is_known():
 
 
 def test_a_method_that_is_not_known_loses_its_numbers():
-    strange = row(Key("pain", "mean"), estimators.Interval(57, 5.0, 4.1, 5.9, "an odd estimator", sd=2.0), unit="points")
+    strange = row(
+        Key("pain", "mean"), estimators.Interval(57, 5.0, 4.1, 5.9, "an odd estimator", sd=2.0), unit="points"
+    )
     shown = rounded(replace(release(), estimates=build(ESTIMATES, [strange]), register=None)).estimates.iloc[0]
     assert shown[["estimate", "lower", "upper", "sd"]].isna().all()
     assert (shown["n"], shown["reason"]) == (55, "not shown beside rounded counts")
@@ -306,7 +321,9 @@ def _steps(*boxes: tuple[int, int]) -> list[Any]:
 
 def test_a_release_that_stands_is_rounded_too_and_marks_of_another_rule_do_not_stand():
     register = release().register
-    rows = {name: {**own, "below": 11} if own.get("suppressed") == "low" else own for name, own in register.rows.items()}
+    rows = {
+        name: {**own, "below": 11} if own.get("suppressed") == "low" else own for name, own in register.rows.items()
+    }
     stood = replace(register, rows=rows, last=Standing("2026-06-01", "", tuple(rows), is_held=False))
     history = History(stood, Seal(b"k" * 32), is_standing=True)
     found = disclose(analysis(N), tables(N), under("NHS"), "release", history)

@@ -70,7 +70,9 @@ def test_a_local_drug_code_is_translated_too(site):
     assert STUDY.group_of("ketamine", LOCAL, "KET") is None
 
 
-@pytest.mark.parametrize("equivalence", ["wider", "narrower", "inexact", "relatedto", "unmatched", "disjoint", "the same"])
+@pytest.mark.parametrize(
+    "equivalence", ["wider", "narrower", "inexact", "relatedto", "unmatched", "disjoint", "the same"]
+)
 def test_what_is_not_the_same_is_not_followed(site, equivalence):
     study = site(concept_map({"own": "PAIN-10", "code": "72514-3", "equivalence": equivalence}))
     assert study.maps == {}

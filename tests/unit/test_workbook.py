@@ -134,7 +134,9 @@ def test_T18_the_workbook_has_every_table_of_the_report_and_its_estimates():
     tables = [table for section in model().sections for table in section.tables.values() if table.rows]
     assert len(sheets) == len(tables) + 1
     for sheet, table in zip(sheets.values(), tables, strict=False):
-        assert [head for head in sheet[0] if head] == [printable(column.label) for column in table.columns if column.label]
+        assert [head for head in sheet[0] if head] == [
+            printable(column.label) for column in table.columns if column.label
+        ]
         assert len(sheet) == len(table.rows) + 1
     assert len(sheets["estimates"]) == len(releasable().estimates) + 1
 

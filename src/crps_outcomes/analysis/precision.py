@@ -31,7 +31,6 @@ STEP = 5  # people between two points of the curve
 _STREAM = 11  # keeps this section's draws apart from others of the same seed
 
 
-
 @dataclass(frozen=True)
 class Fitted:
     """What the simulation takes from this cohort at the primary visit."""

@@ -108,7 +108,11 @@ def _notes(facts: Facts) -> tuple[str, ...]:
     )
     method = f"Expected: {expected.method}; the reliability counts as known." if expected.method else ""
     left = _of(facts, "left")
-    own = "" if left.mark else "Observed minus expected: what is expected of the people with a change, by their own scores."
+    own = (
+        ""
+        if left.mark
+        else "Observed minus expected: what is expected of the people with a change, by their own scores."
+    )
     return (method, own, everybody)
 
 

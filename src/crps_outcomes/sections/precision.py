@@ -172,7 +172,10 @@ def _quantities(facts: Facts) -> tuple[tuple[str, str], ...]:
     visit, half = at(facts.primary_visit), _one(facts, "half_width")
     most = facts.protocol.plan.precision.most_people
     lines = [
-        (f"Analysed people with a score at {visit} that counts by the plan, of those due", share_line(_one(facts, "seen"))),
+        (
+            f"Analysed people with a score at {visit} that counts by the plan, of those due",
+            share_line(_one(facts, "seen")),
+        ),
         ("Standard deviation of the change", mean_in_cell(_one(facts, "sd"), 2)),
         (f"Correlation of the scores at the start and at {visit}", mean_in_cell(_one(facts, "correlation"), 2)),
         ("Half-width of the interval now", mean_in_cell(half, 2)),

@@ -110,7 +110,9 @@ def current(runs: Path, report: str, edition: str) -> Path | None:
 
 def csv_of_table(table: Table) -> str:
     """A table of the report as it is printed; every cell is text."""
-    return _csv([[plain(column.label) for column in table.columns], *([cell.plain for cell in row] for row in table.rows)])
+    return _csv(
+        [[plain(column.label) for column in table.columns], *([cell.plain for cell in row] for row in table.rows)]
+    )
 
 
 def csv_of_checklist(tables: Sequence[Table]) -> str:

@@ -213,7 +213,9 @@ def _lay_out(
     attached: Mapping[str, str] | None = None,
 ) -> bytes:
     own_files = {"attached": dict(attached or {}), "created": model.created}
-    task = json.dumps({"html": in_fonts(page, templates), "templates": str(templates), "identity": model.identity, **own_files})
+    task = json.dumps(
+        {"html": in_fonts(page, templates), "templates": str(templates), "identity": model.identity, **own_files}
+    )
     seconds = (date.fromisoformat(model.created) - date(1970, 1, 1)).days * 86_400
     with tempfile.TemporaryDirectory() as scratch:
         fonts = Path(scratch) / "fonts.conf"
@@ -336,4 +338,3 @@ def _stop(error: BaseException) -> NoReturn:
     )
     sys.stderr.write(f"{reason}\n")
     sys.exit(REFUSED)
-
