@@ -90,8 +90,7 @@ class Person:
     def _scores(self) -> Mapping[str, tuple[Score, ...]]:
         found: dict[str, list[Score]] = {}
         outcomes = self.tables.outcomes
-        outcomes = outcomes.assign(score=outcomes["value"].fillna(outcomes["provisional"]))
-        for row in records(outcomes[outcomes["score"].notna()]):
+        for row in records(outcomes[outcomes[["value", "provisional"]].notna().any(axis=1)]):
             found.setdefault(row["measure"], []).append(self._score(row))
         return {measure: tuple(sorted(own, key=lambda one: one.week)) for measure, own in found.items()}
 
@@ -100,7 +99,8 @@ class Person:
         planned = {BASELINE: 0, **{visit.id: visit.day for visit in self.visits}}[row["visit"]]
         number = planned if pd.isna(row["study_day"]) else int(row["study_day"])
         on = None if pd.isna(row["taken_on"]) else row["taken_on"].date()
-        value = self.told(float(row["score"]), f"outcomes/{row['measure']}/{row['visit']}")
+        score = row["provisional"] if pd.isna(row["value"]) else row["value"]
+        value = self.told(float(score), f"outcomes/{row['measure']}/{row['visit']}")
         return Score(row["visit"], number / 7, value, tuple(row["source_refs"].split()), on)
 
     @cached_property

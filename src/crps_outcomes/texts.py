@@ -15,7 +15,7 @@ MOST_MARKS = 4
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 #: Letters that print as nothing, beside the format characters, which go by their category.
 BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-_TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
+_TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]")
 
 
 def printable(text: str, longest: int = LONGEST) -> str:

@@ -61,7 +61,7 @@ def known_of(releasable, origin) -> Known:
     shares = {
         row["estimate_id"]: (int(row["k"]), int(row["n"]), int(row["n_missing"])) for row in counted.to_dict("records")
     }
-    words = words_of(origin, releasable.estimates, releasable.rules)
+    words = words_of(origin, releasable.estimates, releasable.rules, _of_the_last_report(releasable.restatement))
     return Known(values | listed, named | of_list, words, lang, shares)
 
 
@@ -147,6 +147,13 @@ def _restated(told) -> tuple[dict[str, list[float]], dict[str, tuple[str, ...]]]
     }
     words = (*told.study, *told.code, *(" ".join(one) for one in told.versions), *texts(told.files))
     return values, named | {"restatement/rules": words}
+
+
+def _of_the_last_report(told) -> set[str]:
+    """Its run, and the months its figures are about."""
+    if told is None:
+        return set()
+    return {told.run_id} | {month(one) for one in told.then["visit"] if re.fullmatch(r"\d{4}-\d\d", one)}
 
 
 def _action_list(actions) -> tuple[dict[str, list[float]], dict[str, tuple[str, ...]]]:
@@ -313,8 +320,8 @@ def judged(page: str, known: Known) -> tuple[list, list]:
 
 def _holds(piece, known: Known) -> bool:
     ref = piece.refs[0]
-    is_number = bool(re.fullmatch(r"[\d.,]+", piece.text))
-    if not is_number and any(piece.text.lower() in text.lower() for text in known.named.get(ref, ())):
+    is_named = ref not in known.numbers or not re.fullmatch(r"[\d.,]+", piece.text)
+    if is_named and any(piece.text.lower() in text.lower() for text in known.named.get(ref, ())):
         return True
     if any(one not in known.numbers for one in piece.refs):
         return False

@@ -102,13 +102,13 @@ def harmless(payload: str) -> str:
 
 
 @cache
-def harmless_dom() -> Counter[str]:
-    return dom(page_html(in_every_place(model(), "x"), TEMPLATES))
+def harmless_dom(payload: str) -> Counter[str]:
+    return dom(page_html(in_every_place(model(), payload), TEMPLATES))
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_T11_a_hostile_text_in_every_place_of_a_page_gives_the_elements_of_its_harmless_twin(payload):
-    assert dom(page_html(in_every_place(model(), payload), TEMPLATES)) == harmless_dom()
+    assert dom(page_html(in_every_place(model(), payload), TEMPLATES)) == harmless_dom(harmless(payload))
 
 
 def test_T11_there_are_forty_hostile_texts_and_each_of_them_is_on_the_page():
@@ -592,9 +592,7 @@ def fuzz(texts: list[str], folder: Path) -> None:
     with listener() as (address, called):
         own = small([printable(text.replace("{0}", f"http://{address}")) or "x" for text in texts] + ["x"])
         assert outside(paper(own, folder / "fuzz.pdf")) == []  # finish refuses whatever is active
-        assert dom(page_html(own, TEMPLATES)) == dom(
-            page_html(rewritten(own, lambda old: "x" if old else old), TEMPLATES)
-        )
+        assert dom(page_html(own, TEMPLATES)) == dom(page_html(rewritten(own, harmless), TEMPLATES))
     assert called == []
 
 

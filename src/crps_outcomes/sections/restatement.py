@@ -323,7 +323,7 @@ def _cell(facts: Facts, one: Headline, found: Estimate) -> Cell:
     if one.form == "rate":
         return Cell(
             mean_in_words(found, 1),
-            sub="" if found.k is None else f"{count(found.k)} in {plural(found.n or 0, 'session')}",
+            sub="" if found.k is None or found.n is None else f"{count(found.k)} in {plural(found.n, 'session')}",
         )
     return Cell(share_in_cell(found) if one.statistic == "completed" else share_line(found))
 
