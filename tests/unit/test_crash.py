@@ -178,11 +178,11 @@ def left_in(home):
     }
 
 
-OFTEN = [(FirstNight, killed), (SecondNight, killed), (FirstNight, full), (SecondNight, broken)]
+OFTEN = [(SecondNight, killed), (FirstNight, full)]
 SELDOM = [
     *((kind, failure) for kind in (Export, Folder) for failure in (killed, full, broken)),
-    (FirstNight, broken),
-    (SecondNight, full),
+    *((FirstNight, failure) for failure in (killed, broken)),
+    *((SecondNight, failure) for failure in (full, broken)),
 ]
 
 
