@@ -615,6 +615,8 @@ MonthDay = Annotated[str, Field(pattern=r"^\d{2}-\d{2}$"), AfterValidator(_in_ev
 Rule = Literal["CMS", "NHS"]
 #: The smallest count that each rule shows. CMS (2024): no cell of 1 to 10. NHS HES: 1 to 7 hidden, all others to the nearest 5.
 THRESHOLDS: Mapping[str, int] = {"CMS": 11, "NHS": 8}
+#: What the NHS rule rounds counts to.
+ROUNDED_TO = 5
 
 
 class Disclosure(Definition):

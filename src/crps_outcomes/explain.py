@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from crps_outcomes import explaining
 from crps_outcomes.console import OutOption, StudyOption, home_at, stops
 from crps_outcomes.study import load, locate
 
@@ -48,6 +47,8 @@ def explain(
 
     Example: [bold]crps-outcomes explain latest E4k2m9qz[/bold]
     """
+    from crps_outcomes import explaining  # noqa: PLC0415 - other commands need no statistics to start
+
     found = explaining.explain(home_at(out), load(locate(study)), run, estimate_id)
     if is_json:
         typer.echo(json.dumps(asdict(found), indent=2, default=str, ensure_ascii=False))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from crps_outcomes import estimators
 from crps_outcomes.analysis.cohort import ANALYSED, NOT_ANALYSED
 from crps_outcomes.analysis.identities import FLOW_NAMES
+from crps_outcomes.definitions import ROUNDED_TO
 from crps_outcomes.disclosure import PROTECTING
 from crps_outcomes.hiding import with_decimals, without_few_moments, without_small_quantiles
 from crps_outcomes.tables import ESTIMATES, build
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-BASE = 5
 NOT_FROM_ROUNDED = "not shown beside rounded counts"
 
 _COUNTS = ["n", "n_missing", "k"]
@@ -52,12 +52,12 @@ def rounded(found: Releasable) -> Releasable:
 
 def nearest(n: int) -> int:
     """The count rounded to the nearest 5; no whole number lies half way."""
-    return BASE * round(n / BASE)
+    return ROUNDED_TO * round(n / ROUNDED_TO)
 
 
 def surely(n: int) -> int:
     """The smallest rounded count that no number below ``n`` is rounded to."""
-    return BASE * -(-(n + BASE // 2) // BASE)
+    return ROUNDED_TO * -(-(n + ROUNDED_TO // 2) // ROUNDED_TO)
 
 
 def _nearest(counts: pd.Series) -> pd.Series:

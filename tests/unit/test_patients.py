@@ -17,15 +17,15 @@ from report_fixture import releasable
 from test_sections import BANNED, lines
 from typer.testing import CliRunner
 
-from crps_outcomes import patients, pseudonyms
+from crps_outcomes import person_pages, pseudonyms
 from crps_outcomes.cli import app
 from crps_outcomes.errors import DefinitionError, PipelineError
 from crps_outcomes.figure_kit import drawing
 from crps_outcomes.home import Home
 from crps_outcomes.params import NightlyParams, parse
-from crps_outcomes.patients import Made, Task, batch, complain, publish, tasks_of, told
 from crps_outcomes.person import each, of_one
 from crps_outcomes.person_figure import Level, Mark, Panel, trajectory
+from crps_outcomes.person_pages import Made, Task, batch, complain, publish, tasks_of, told
 from crps_outcomes.person_scores import is_reliable, reached, thresholds_of
 from crps_outcomes.settings import study as study_of
 from crps_outcomes.stages.compose import compose, compose_person
@@ -283,8 +283,8 @@ def _die(_: Task) -> Made:
 
 
 def test_a_worker_that_dies_fails_its_pages_loudly(monkeypatch):
-    monkeypatch.setattr(patients, "make", _die)
-    assert [one.failed for one in batch(tasks(SINGLE), workers=1)] == [patients.DIED]
+    monkeypatch.setattr(person_pages, "make", _die)
+    assert [one.failed for one in batch(tasks(SINGLE), workers=1)] == [person_pages.DIED]
 
 
 def test_pages_are_made_of_everybody_with_a_dose_or_of_those_asked_for(tmp_path):

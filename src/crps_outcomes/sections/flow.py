@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from crps_outcomes.definitions import ROUNDED_TO
 from crps_outcomes.drawings import flow_boxes, flow_height
 from crps_outcomes.numbers import count, people
 from crps_outcomes.report_model import Flow, Section
-from crps_outcomes.rounding import BASE
 from crps_outcomes.wording import counted
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def flow(facts: Facts) -> Section:
     """From everybody the enrolment rule names to the people in the outcome analysis."""
-    boxes = flow_boxes(checked(facts.steps, BASE if facts.releasable.is_rounded else 0))
+    boxes = flow_boxes(checked(facts.steps, ROUNDED_TO if facts.releasable.is_rounded else 0))
     drawing = Flow(
         title="From enrolment to the outcome analysis.",
         encoding="Each box counts people, not doses. Arrows to the right: who left, and why.",

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from crps_outcomes.definitions import ROUNDED_TO
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.home import private_folder, sync_folder, write_private
-from crps_outcomes.rounding import BASE
 from crps_outcomes.traced import plain
 from crps_outcomes.workbook import workbook
 
@@ -64,7 +64,7 @@ def contents(
     """Every file of the run by its name inside the folder. Names come from our own counters and section names."""
     rules = {
         "edition": releasable.edition, "rule": releasable.rule, "threshold": releasable.threshold,
-        "rounded_to": BASE if releasable.is_rounded else None, "rules": releasable.rules,
+        "rounded_to": ROUNDED_TO if releasable.is_rounded else None, "rules": releasable.rules,
     }  # fmt: skip
     about = {"title": model.title, "kind": model.kind, "pulled": model.pulled, "draft": model.draft}
     files = {
