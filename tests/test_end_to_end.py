@@ -30,10 +30,10 @@ def cohort():
     return generate(Options(patients=24, seed=5), load(locate()))
 
 
-def command(source: str, home: Path) -> subprocess.CompletedProcess[str]:
+def command(source: str, home: Path, verb: str = "run") -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return subprocess.run(
-        [sys.executable, "-c", "from crps_outcomes.cli import main; main()", "run", "--source", source],
+        [sys.executable, "-c", "from crps_outcomes.cli import main; main()", verb, "--source", source],
         env=environment | {"CRPS_OUTCOMES_HOME": str(home)},
         capture_output=True,
         text=True,
@@ -71,11 +71,11 @@ def test_a_page_that_is_missing_ends_in_exit_4_and_nothing_is_published(cohort, 
     assert not list((tmp_path).glob("runs/*")) + list((tmp_path).glob("snapshots/*"))
 
 
-def test_a_line_that_is_missing_ends_in_exit_4_and_nothing_is_published(cohort, tmp_path):
+def test_a_line_that_is_missing_ends_in_exit_4_and_there_is_no_snapshot(cohort, tmp_path):
     folder = write_ndjson(cohort, tmp_path / "cohort")
     path = folder / "QuestionnaireResponse.ndjson"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    done = command(str(folder), tmp_path / "home")
+    done = command(str(folder), tmp_path / "home", "pull")
     assert done.returncode == 4
     assert "F36" in done.stderr
-    assert not list((tmp_path / "home").glob("runs/*"))
+    assert not [*(tmp_path / "home").glob("runs/*"), *(tmp_path / "home").glob("snapshots/*")]
