@@ -20,7 +20,7 @@ needs_poppler = pytest.mark.skipif(
     shutil.which("pdftotext") is None or shutil.which("pdffonts") is None,
     reason="needs poppler-utils: bash tools/setup.sh tests, as root, installs it",
 )
-HEAD, FOOT = 50, 50  # points: what stands higher or lower is the running head and foot
+HEAD, FOOT = 50, 41  # points: what stands higher or lower is the running head and foot
 _PAGE = re.compile(r'<page width="([\d.]+)" height="([\d.]+)">(.*?)</page>', re.DOTALL)
 _WORD = re.compile(r'<word xMin="(-?[\d.]+)" yMin="(-?[\d.]+)" xMax="(-?[\d.]+)" yMax="(-?[\d.]+)">(.*?)</word>')
 

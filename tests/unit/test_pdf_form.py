@@ -136,7 +136,8 @@ def test_no_page_is_half_empty_and_none_too_many(name):
 def test_every_heading_has_two_lines_below_it_on_its_page_or_all_there_is(name):
     marks = headings(file(name))
     for heading, following in zip_longest(marks, marks[1:]):
-        below = {round(word.top) for word in words(laid(name)[heading.page - 1]) if word.top > heading.top + 20}
+        own = 12 if heading.level == 3 else 20  # the heading's own line, in points
+        below = {round(word.top) for word in words(laid(name)[heading.page - 1]) if word.top > heading.top + own}
         is_whole = following is None or (following.page == heading.page + 1 and following.top < 90)
         assert len(below) >= (1 if is_whole else 2), heading
 
