@@ -13,6 +13,7 @@ import re
 import subprocess
 import zipfile
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree as ET
 
@@ -71,8 +72,13 @@ def lines(files: Mapping[str, bytes]) -> Iterator[Line]:
     """All texts of a run folder, names of its files and attachments included."""
     for name, data in sorted(unpacked(files).items()):
         yield Line("name of a file", name)
-        for place, text in _READERS[name.rpartition(".")[2]](data):
+        for place, text in _read(name.rpartition(".")[2], data):
             yield Line(f"{name}: {place}", text)
+
+
+@lru_cache(maxsize=64)  # a leak is planted in one file, and the others are the same again
+def _read(kind: str, data: bytes) -> tuple[Line, ...]:
+    return tuple(_READERS[kind](data))
 
 
 def _html(data: bytes) -> Iterator[Line]:
@@ -133,6 +139,7 @@ def _xlsx(data: bytes) -> Iterator[Line]:
                 yield from (Line(part, one.text or "") for one in ET.fromstring(file.read(part)).iter())
 
 
+@lru_cache(maxsize=16)
 def sheets(data: bytes) -> dict[str, list[list[Any]]]:
     """Every sheet by its name, its rows with "" where a cell is empty."""
     space = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
@@ -168,7 +175,8 @@ def _column(reference: str) -> int:
 _READERS = {"html": _html, "pdf": _pdf, "csv": _csv, "json": _json, "xlsx": _xlsx}
 
 
-def page_rows(data: bytes) -> list[Row]:
+@lru_cache(maxsize=16)
+def page_rows(data: bytes) -> tuple[Row, ...]:
     """The rows of all tables of the page."""
     found = []
     for table in _tree(data).iter("table"):
@@ -179,7 +187,7 @@ def page_rows(data: bytes) -> list[Row]:
             unseen = [value for one in row.iter() for value in one.attrib.values()]
             unseen += [text for one in drawings for text in one.itertext()]
             found.append(Row(title, cells[0], cells[1:], " ".join(unseen), len(drawings)))
-    return found
+    return tuple(found)
 
 
 def _seen(cell: Any) -> str:
@@ -284,11 +292,14 @@ def _bare(text: str) -> str:
 
 def in_sentences(found: Iterable[Line], allowed: str) -> Iterator[str]:
     """Sentences that say a small count; ``allowed`` is what the study folder says anyway."""
-    known = {match[0] for match in SMALL_COUNT.finditer(allowed)}
+    known = {*small_counts(allowed)}
     for place, text in found:
-        for match in SMALL_COUNT.finditer(PAGE_NUMBER.sub("", text.replace("\u00a0", " "))):
-            if match[0] not in known:
-                yield f"{place}: {match[0]}"
+        yield from (f"{place}: {count}" for count in small_counts(text) if count not in known)
+
+
+@lru_cache(maxsize=100_000)
+def small_counts(text: str) -> tuple[str, ...]:
+    return tuple(match[0] for match in SMALL_COUNT.finditer(PAGE_NUMBER.sub("", text.replace("\u00a0", " "))))
 
 
 def _in_json(files: Mapping[str, bytes], threshold: int) -> Iterator[str]:
@@ -308,6 +319,6 @@ def _in_names(files: Mapping[str, bytes]) -> Iterator[str]:
 
 
 def _persons(data: bytes) -> Iterator[str]:
-    lines_of_people = sum(PERSON in one.attrib.values() for one in _tree(data).iter())
+    lines_of_people = sum(text == PERSON for _, text in _read("html", data))
     if lines_of_people:
         yield f"page: {lines_of_people} lines of one person each"

@@ -2,12 +2,13 @@
 
 Conventions: ``_on`` is a local calendar day (naive, midnight), ``_at`` an instant in UTC, ``_ref`` a FHIR reference
 such as ``Observation/123``, ``n_`` a count, ``is_`` a flag. Text columns hold "" for "none", never a missing value,
-unless the model says nullable. A stage's last line is ``return TABLE.validate(frame)``.
+unless the model says nullable. A stage's last line is ``return build(TABLE, rows)`` or ``return finish(TABLE, frame)``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -23,9 +24,18 @@ DAY = "datetime64[us]"
 
 
 def _table(name: str, key: list[str], *checks: pa.Check, **columns: pa.Column) -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(
-        columns, checks=list(checks), name=name, strict=True, ordered=True, coerce=True, unique=key or None
+    """The contract of a table. Its ``metadata`` hold the same without types, for a frame that has just been given them:
+    to look at a type again costs pandera more than all its other checks.
+    """
+    bare = {own: _without_type(column) for own, column in columns.items()}
+    contract = partial(
+        pa.DataFrameSchema, checks=list(checks), name=name, strict=True, ordered=True, unique=key or None
     )
+    return contract(columns, coerce=True, metadata={"typed": contract(bare)})
+
+
+def _without_type(column: pa.Column) -> pa.Column:
+    return pa.Column(checks=column.checks, parsers=column.parsers, nullable=column.nullable)
 
 
 def _text(*choices: str) -> pa.Column:
@@ -316,7 +326,8 @@ def build(schema: pa.DataFrameSchema, rows: Iterable[Mapping[str, Any]]) -> pd.D
     """A validated table from row dictionaries, in the schema's column order, sorted by its key.
 
     Raises:
-        pandera.errors.SchemaError: a row breaks the table's contract, which is a defect of the stage.
+        pandera.errors.SchemaError: a row breaks the table's contract, which is a defect of the stage; SchemaErrors: a
+            value is not of the column's type.
     """
     names = list(schema.columns)
     frame = pd.DataFrame.from_records(list(rows), columns=names)
@@ -325,7 +336,8 @@ def build(schema: pa.DataFrameSchema, rows: Iterable[Mapping[str, Any]]) -> pd.D
 
 def finish(schema: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
     """The frame checked against its schema and sorted by its key, so that row order never carries meaning."""
-    checked: pd.DataFrame = schema.validate(frame)
+    typed: pa.DataFrameSchema = schema.metadata["typed"]
+    checked: pd.DataFrame = typed.validate(schema.coerce_dtype(frame.copy(deep=False)), inplace=True)
     return checked.sort_values(list(schema.unique or []), kind="stable").reset_index(drop=True)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from crps_outcomes.report_model import ReportModel
 
-#: What spreadsheet programs allow in the name of a sheet, and in one cell.
+#: What spreadsheet programs allow in the name of a sheet, and in one cell, in 16-bit units of UTF-16.
 LONGEST_NAME, LONGEST_CELL = 31, 32_767
 NO_GUESSING = {
     "in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False,
@@ -55,12 +55,18 @@ def workbook(model: ReportModel, estimates: pd.DataFrame) -> bytes:
 
 def sheet_name(text: str) -> str:
     """A name that every spreadsheet program takes; names that begin with different numbers stay different."""
-    return re.sub(r"[^\w .-]", "-", printable(text)).strip(" .-")[:LONGEST_NAME] or "sheet"
+    return re.sub(r"[^\w .-]|[\U00010000-\U0010ffff]", "-", printable(text)).strip(" .-")[:LONGEST_NAME] or "sheet"
+
+
+def cell_text(text: str) -> str:
+    """The text as a cell can hold it, where a letter beyond the first 65,536 counts as two."""
+    line = printable(text, LONGEST_CELL)
+    return line if len(line.encode("utf-16-le")) <= 2 * LONGEST_CELL else printable(line, LONGEST_CELL // 2)
 
 
 def _fill(sheet: Worksheet, names: Sequence[str], lines: Iterable[Sequence[Any]], head: Any) -> None:
     for place, name in enumerate(names):
-        sheet.write_string(0, place, printable(plain(name), LONGEST_CELL), head)
+        sheet.write_string(0, place, cell_text(plain(name)), head)
     for number, line in enumerate(lines, 1):
         for place, value in enumerate(line):
             _write(sheet, number, place, value)
@@ -70,6 +76,6 @@ def _fill(sheet: Worksheet, names: Sequence[str], lines: Iterable[Sequence[Any]]
 def _write(sheet: Worksheet, line: int, place: int, value: Any) -> None:
     """A value as what it is; what is missing leaves its cell empty."""
     if isinstance(value, str):
-        sheet.write_string(line, place, printable(value, LONGEST_CELL))
+        sheet.write_string(line, place, cell_text(value))
     elif not pd.isna(value):
         sheet.write_number(line, place, value)

@@ -150,6 +150,7 @@ def test_T32_a_count_in_a_page_of_the_library_would_be_found(home, allowed):
     assert leaking({"index.html": planted_page}, allowed) != []
 
 
+@cache
 def hidden_row():
     """A row of the page that is hidden in part, its mark, and the small count behind it."""
     truth = {(row.table, row.head): row for row in page_rows(page_html(model(), ROOT / "templates").encode())}

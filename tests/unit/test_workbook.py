@@ -21,7 +21,7 @@ from report_fixture import model, releasable
 from crps_outcomes.report_model import Cell, Column, Table
 from crps_outcomes.stages.publish import csv_of_frame, csv_of_table
 from crps_outcomes.texts import printable
-from crps_outcomes.workbook import LONGEST_NAME, sheet_name, workbook
+from crps_outcomes.workbook import LONGEST_CELL, LONGEST_NAME, cell_text, sheet_name, workbook
 from hostile_texts import FORMULAS, PAYLOADS
 
 OFFICE = shutil.which("soffice") or shutil.which("libreoffice")
@@ -121,10 +121,23 @@ def test_T18_every_text_stands_in_the_workbook_as_it_is_and_every_number_as_exac
     assert [row[1] for row in next(iter(sheets.values()))[1:]] == [printable(text) for text in FORMULAS]
 
 
-@pytest.mark.parametrize("text", [*FORMULAS, *PAYLOADS, "a" * 99, "'x'", "[a]:*?/\\", "History", ""])
+def units(text: str) -> int:
+    """How long a spreadsheet takes a text to be."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+@pytest.mark.parametrize("letter", ["a", "\U0001d4a5"])
+def test_T18_a_text_longer_than_a_cell_is_cut_and_says_so(letter):
+    assert units(cell_text(letter * 9)) == 9 * units(letter)
+    cut = cell_text(letter * 40_000)
+    assert units(cut) <= LONGEST_CELL
+    assert cut.endswith("…")
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, *PAYLOADS, "a" * 99, "'x'", "[a]:*?/\\", "History", "", "\U0001d4a5" * 40])
 def test_T18_a_name_of_a_sheet_is_one_that_every_program_takes(text):
     for name in (sheet_name(text), sheet_name(f"07 {text}")):
-        assert 0 < len(name) <= LONGEST_NAME
+        assert 0 < units(name) <= LONGEST_NAME
         assert not re.search(r"[\[\]:*?/\\'=+@<>]", name)
     assert sheet_name(f"01 {text}") != sheet_name(f"02 {text}")
 
