@@ -6,19 +6,19 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import httpx
 import pytest
 
-from crps_outcomes import derive
+from crps_outcomes import derive, settings
 from crps_outcomes.deployments import FLOWS, read
-from crps_outcomes.errors import IncompleteDataError, NoPatientsError, PipelineError, SourceError
+from crps_outcomes.errors import DefinitionError, IncompleteDataError, NoPatientsError, PipelineError, SourceError
 from crps_outcomes.params import NightlyParams, ReportParams
 from crps_outcomes.study import load, locate
 from crps_outcomes.synthetic import Options, generate, write_ndjson
+from study_folder import short_study
 
 pytestmark = pytest.mark.prefect
 
@@ -103,19 +103,6 @@ def test_the_kind_of_a_failure_survives_the_scheduler(prefect_server, tmp_path):
     assert caught.value.__cause__ is None
 
 
-def test_the_command_line_runs_the_flow_on_a_server_of_its_own(tmp_path):
-    command = [sys.executable, "-c", "from crps_outcomes.cli import main; main()", "run"]
-    options = ["--source", str(tmp_path / "nothing"), "--out", str(tmp_path / "home")]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == SourceError.exit_code
-    assert done.stdout == ""
-    assert done.stderr.startswith("Stopped. ")
-    assert "Traceback" not in done.stderr
-    assert (tmp_path / "home" / "prefect" / "server.log").read_text(encoding="utf-8") == ""
-    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "home").rglob("*")} == {0}
-
-
 def test_a_report_before_any_pull_says_what_to_do_first(prefect_server, tmp_path):
     on_demand = flow_at("flows/outcomes_report.py:outcomes_report")
     with pytest.raises(IncompleteDataError, match="pull first"):
@@ -129,21 +116,47 @@ def test_on_a_day_before_anybody_was_enrolled_there_is_no_report(prefect_server,
         nightly(NightlyParams(source=str(tmp_path / "source"), home=str(tmp_path / "home"), as_of="1999-01-01"))
 
 
+def test_a_secret_block_of_the_scheduler_signs_in_from_within_a_task(prefect_server):
+    from prefect import flow, task
+    from prefect.blocks.system import Secret
+
+    found = spec_from_file_location("nightly", locate() / "flows" / "nightly.py")
+    nightly = module_from_spec(found)
+    found.loader.exec_module(nightly)
+    seen = []
+
+    @task(persist_result=False)
+    def sign_in():
+        named = {"CRPS_OUTCOMES_TOKEN_BLOCK": "clinic-token"}
+        seen.append(settings.access(named, nightly._secret)["credential"].header())
+        with pytest.raises(DefinitionError, match="TOKEN_BLOCK"):
+            settings.access({"CRPS_OUTCOMES_TOKEN_BLOCK": "no-such-block"}, nightly._secret)
+
+    @flow(persist_result=False)
+    def run():
+        sign_in()
+
+    Secret(value="abc").save("clinic-token")
+    run()
+    assert seen == ["Bearer abc"]
+
+
 def test_no_patient_data_stay_with_the_scheduler(api, tmp_path, capfd, monkeypatch):
     """A good night, two bad ones, and a report on demand, with a mark in every name and free text of the source."""
     home, good, bad = (str(tmp_path / name) for name in ("home", "good", "bad"))
+    study = str(short_study(tmp_path, evidence=["summary", "flow", "pain", "safety", "provenance"]))
     marked_cohort(Path(good))
     marked_cohort(Path(bad))
     with (Path(bad) / "Observation.ndjson").open("a", encoding="utf-8") as file:
         file.write(f'{{"resourceType": "Observation", "id": "{CANARY}", "note": [{{"text": "{CANARY}')
     nightly = flow_at("flows/nightly.py:nightly_outcomes")
-    (folder,) = nightly(NightlyParams(source=good, home=home))
-    (again,) = flow_at("flows/outcomes_report.py:outcomes_report")(ReportParams(home=home))
+    (folder,) = nightly(NightlyParams(source=good, home=home, study=study))
+    (again,) = flow_at("flows/outcomes_report.py:outcomes_report")(ReportParams(home=home, study=study))
     with pytest.raises(IncompleteDataError):
-        nightly(NightlyParams(source=bad, home=home))
+        nightly(NightlyParams(source=bad, home=home, study=study))
     monkeypatch.setattr(derive, "derive_partition", _fails_with_a_value)  # a mapped task: its error crosses a future
     with pytest.raises(PipelineError, match="unforeseen ValueError"):
-        nightly(NightlyParams(source=good, home=home))
+        nightly(NightlyParams(source=good, home=home, study=study))
 
     assert folder == again
     assert (Path(folder) / "report.pdf").stat().st_size > 0

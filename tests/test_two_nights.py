@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -15,20 +16,22 @@ from crps_outcomes.home import Home
 from crps_outcomes.params import Edition
 from crps_outcomes.snapshot import open_snapshot
 from crps_outcomes.stages.pull import pull
-from crps_outcomes.study import load, locate
+from crps_outcomes.study import load
 from crps_outcomes.synthetic import Options, generate
 from faulty_server import BASE, FaultyServer
+from study_folder import short_study
 
-STUDY = locate()
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Night:
     """A pull and the report made of it."""
 
-    def __init__(self, server: FaultyServer, home: Home, day: date) -> None:
+    def __init__(self, server: FaultyServer, home: Home, study: Path, day: date) -> None:
         source = rest_source(BASE, transport=server.transport(), surroundings=Surroundings(sleep=lambda _: None))
-        self.snapshot = pull(source, load(STUDY).protocol, home).snapshot
-        self.basis = pipeline.Basis(self.snapshot.digest, STUDY, day)
+        self.snapshot = pull(source, load(study).protocol, home).snapshot
+        self.basis = pipeline.Basis(self.snapshot.digest, study, day)
         self.folder = pipeline.report(home.root, self.basis, "evidence", Edition.internal)
 
     @property
@@ -50,12 +53,13 @@ def nights(tmp_path_factory):
     Between them one pain score becomes 10, one is called an error, and one is deleted.
     """
     home, now = Home.at(tmp_path_factory.mktemp("home")), datetime(2026, 11, 1, 4, 30, tzinfo=UTC)
-    cohort = generate(Options(patients=30, seed=11), load(STUDY)).resources
+    study = short_study(tmp_path_factory.mktemp("study"), evidence=["summary", "restatement", "pain", "provenance"])
+    cohort = generate(Options(patients=30, seed=11), load(study)).resources
     newest = {(one["resourceType"], one["id"]): one for own in cohort.values() for one in own if "id" in one}
     server = FaultyServer(list(newest.values()), now=lambda: now)
     day = date(2026, 10, 1)
-    first = Night(server, home, day)
-    plan = derive.plan(open_snapshot(first.snapshot.folder), load(STUDY), home, as_of=day)
+    first = Night(server, home, study, day)
+    plan = derive.plan(open_snapshot(first.snapshot.folder), load(study), home, as_of=day)
     outcomes = derive.gather(plan).outcomes
     chosen = outcomes[
         (outcomes["measure"] == "pain_nrs") & (outcomes["visit"] == "week_4") & outcomes["change"].notna()
@@ -74,7 +78,7 @@ def nights(tmp_path_factory):
     server.delete("Observation", gone["id"])
     now = datetime(2026, 11, 2, 4, 30, tzinfo=UTC)
     changes = [*chosen["change"][3:], chosen["change"].iloc[0] - chosen["value"].iloc[0] + 10]
-    return first, Night(server, home, day), changes
+    return first, Night(server, home, study, day), changes
 
 
 def test_the_second_report_says_what_changed_and_since_when(nights):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 
 import pandas as pd
 import pytest
@@ -20,29 +18,18 @@ from crps_outcomes.stages.analyse import SECTIONS
 from crps_outcomes.study import load, locate
 from crps_outcomes.synthetic import Options, generate, write_ndjson
 from crps_outcomes.traced import short_id
+from study_folder import short_study
 
 COMPLETED = "completeness/completed/treated/pain_nrs/baseline/-"
 
 
-NO_STUDY = shutil.ignore_patterns(".*", "tests", "docs", "build", "src", "node_modules", "benchmarks", "dist")
 FEWER = {"bootstrap_samples": 20, "imputations": 5, "simulations": 5}
 
 
 @pytest.fixture(scope="module")
 def study_root(tmp_path_factory):
     """A study folder with fewer rounds of chance, whose evidence report has two sections: all rows, and few pages."""
-    root = tmp_path_factory.mktemp("study") / "study"
-    shutil.copytree(locate(), root, ignore=NO_STUDY)
-    protocol, report = root / "mappings" / "protocol.toml", root / "reports" / "evidence.toml"
-    text = protocol.read_text(encoding="utf-8")
-    for name, n in FEWER.items():
-        text = re.sub(rf"(?m)^{name} = \d+", f"{name} = {n}", text)
-    protocol.write_text(text, encoding="utf-8")
-    sections = (
-        report.read_text(encoding="utf-8").partition("sections")[0] + 'sections = ["completeness", "provenance"]\n'
-    )
-    report.write_text(sections, encoding="utf-8")
-    return root
+    return short_study(tmp_path_factory.mktemp("study"), FEWER, evidence=["completeness", "provenance"])
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +112,7 @@ def test_no_row_names_a_person_but_by_resources(made):
 
 def test_another_study_folder_is_refused(made, tmp_path):
     home, folder, _ = made
-    other = tmp_path / "study"
-    shutil.copytree(locate(), other, ignore=NO_STUDY)
+    other = short_study(tmp_path)
     (other / "mappings" / "protocol.toml").write_text(
         (locate() / "mappings" / "protocol.toml").read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8"
     )

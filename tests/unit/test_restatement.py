@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-import shutil
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 
@@ -32,9 +30,10 @@ from crps_outcomes.stages import analyse
 from crps_outcomes.stages.pull import pull
 from crps_outcomes.stages.render import Rendered
 from crps_outcomes.state import Records
-from crps_outcomes.study import CARD, load, locate
+from crps_outcomes.study import load
 from crps_outcomes.synthetic import Options, generate
 from faulty_server import BASE, FaultyServer
+from study_folder import short_study
 
 SECTIONS = {"evidence": ["summary", "restatement", "provenance"], "quality": ["quality", "restatement"]}
 NEW, LEAVES = "crps-000003", "crps-000005"
@@ -45,13 +44,7 @@ class Clinic:
     """A server, a home folder and a study folder, night after night; nothing is drawn."""
 
     def __init__(self, root):
-        self.home = Home.at(root / "home")
-        self.study = root / "study"
-        for folder in CARD:
-            shutil.copytree(locate() / folder, self.study / folder)
-        for name, sections in SECTIONS.items():  # what is looked at here, and no drawing
-            path = self.study / "reports" / f"{name}.toml"
-            path.write_text(re.sub(r"sections = \[.*?\]", f"sections = {sections}", path.read_text(), flags=re.DOTALL))
+        self.home, self.study = Home.at(root / "home"), short_study(root, **SECTIONS)
         found = generate(Options(patients=14, seed=11), load(self.study)).resources
         self.held = {(one["resourceType"], one["id"]): one for own in found.values() for one in own if "id" in one}
         self.day = FIRST

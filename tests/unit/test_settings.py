@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from importlib.util import module_from_spec, spec_from_file_location
 
 import httpx
 import pytest
@@ -12,7 +11,6 @@ from crps_outcomes import settings
 from crps_outcomes.errors import DefinitionError
 from crps_outcomes.fhir import auth, rest_source
 from crps_outcomes.fhir.client import Surroundings, connect
-from crps_outcomes.study import locate
 
 
 @pytest.fixture
@@ -71,31 +69,6 @@ def test_a_block_that_cannot_be_read_is_refused_without_the_reason():
         settings.access({"CRPS_OUTCOMES_TOKEN_BLOCK": "clinic"}, fails)
     assert caught.value.__cause__ is None
     assert "canary" not in str(caught.value)
-
-
-@pytest.mark.prefect
-def test_a_secret_block_of_the_scheduler_signs_in_from_within_a_task(prefect_server):
-    from prefect import flow, task  # noqa: PLC0415 - seconds, and only for this test
-    from prefect.blocks.system import Secret  # noqa: PLC0415
-
-    found = spec_from_file_location("nightly", locate() / "flows" / "nightly.py")
-    nightly = module_from_spec(found)
-    found.loader.exec_module(nightly)
-    seen = []
-
-    @task(persist_result=False)
-    def sign_in():
-        seen.append(header({"CRPS_OUTCOMES_TOKEN_BLOCK": "clinic-token"}, load_block=nightly._secret))
-        with pytest.raises(DefinitionError, match="TOKEN_BLOCK"):
-            settings.access({"CRPS_OUTCOMES_TOKEN_BLOCK": "no-such-block"}, nightly._secret)
-
-    @flow(persist_result=False)
-    def run():
-        sign_in()
-
-    Secret(value="abc").save("clinic-token")
-    run()
-    assert seen == ["Bearer abc"]
 
 
 PROXIES = [
