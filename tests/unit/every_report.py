@@ -32,7 +32,7 @@ EVERY = [
 
 
 def made(name: str, edition: str, n: int = 64, form: Form = PLAIN, site: str = "") -> ReportModel:
-    """The report of a cohort of ``n``, in a form, from a clinic of that name."""
+    """The report of a cohort of ``n``, in a form, from a clinic of that name, its numbers marked as in a run."""
     study, fixture = the_study(), FIXTURES.get(name, report_fixture)
     if site:
         study = replace(study, protocol=study.protocol.model_copy(update={"site": site}))
@@ -40,4 +40,4 @@ def made(name: str, edition: str, n: int = 64, form: Form = PLAIN, site: str = "
         own = replace(patient_fixture.origin(patient_fixture.WEEK_14), form=form)
         return patient_fixture.page(own=own, study=study)
     origin = replace(fixture.provenance(edition), report=name, form=form)
-    return compose(fixture.releasable(n, edition), study, study.reports[name], origin)
+    return compose(fixture.releasable(n, edition), study, study.reports[name], origin, is_traced=edition == "internal")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import textwrap
-from collections import Counter
 from dataclasses import replace
 from functools import cache
 
@@ -18,7 +15,7 @@ from cohort_tables import the_study
 from hypothesis import given
 from hypothesis import strategies as st
 from known_numbers import judged, known_of, known_of_person
-from printed_numbers import ANY_NUMBER, everything_on, printed
+from printed_numbers import printed
 
 from crps_outcomes.errors import PipelineError
 from crps_outcomes.language import Form
@@ -28,7 +25,7 @@ from crps_outcomes.reconciliation import AGREEMENTS
 from crps_outcomes.sections import responders, safety, summary
 from crps_outcomes.sections.responders import MISSING, OBSERVED, responder
 from crps_outcomes.stages.compose import compose, compose_person, with_ids
-from crps_outcomes.stages.render import page_html, render
+from crps_outcomes.stages.render import page_html
 from crps_outcomes.traced import mark, plain, refs_of, short_id, spans, traced, wrapped
 
 TEMPLATES = the_study().root / "templates"
@@ -140,43 +137,6 @@ def test_marks_change_no_word_of_a_report(report, n, edition):
 def test_marks_change_no_word_of_a_page_about_one_person():
     page, traced_page = (page_html(made, TEMPLATES) for made in (patient_fixture.page(), page_about()[1]))
     assert [one.within for one in printed(plain(traced_page))] == [one.within for one in printed(page)]
-
-
-# --- the PDF --------------------------------------------------------------------------------------------------------
-
-
-PDFS = [
-    ("evidence", "internal"), ("quality", "internal"), ("quality", "release"), ("plain", "internal"), ("plain", "release"),
-    ("patient", "internal"), pytest.param("evidence", "release", marks=pytest.mark.slow),
-]  # fmt: skip
-
-
-@pytest.mark.skipif(not shutil.which("pdftotext"), reason="pdftotext of poppler-utils is not installed")
-@pytest.mark.parametrize(("report", "edition"), PDFS)
-def test_the_pdf_prints_the_numbers_of_the_page_and_no_other_but_page_numbers(tmp_path, report, edition):
-    """So every number of the PDF is one that the tests above found through its id."""
-    made = page_about()[1] if report == "patient" else cached_model(64, edition, report)
-    pdf = render(made, the_study().root).pdf
-    (tmp_path / "report.pdf").write_bytes(pdf)
-    text = subprocess.run(
-        ["pdftotext", "-raw", tmp_path / "report.pdf", "-"], capture_output=True, check=True
-    ).stdout.decode()
-    pages = text.count("\f")
-    on_page = Counter(ANY_NUMBER.findall(" ".join(everything_on(page_html(made, TEMPLATES)))))
-    in_pdf = Counter(ANY_NUMBER.findall(text))
-    running = Counter(ANY_NUMBER.findall(made.running) * pages)  # what the foot of a page says again
-    lacking, added = on_page - in_pdf, in_pdf - on_page - running
-    for whole in lacking:  # a long identifier may break at the end of a line
-        added -= next(
-            (
-                Counter((whole[:at], whole[at:]))
-                for at in range(1, len(whole))
-                if added[whole[:at]] and added[whole[at:]]
-            ),
-            Counter(),
-        )
-    assert plain(text) == text
-    assert all(number.isdigit() and int(number) <= pages for number in added)
 
 
 # --- links ----------------------------------------------------------------------------------------------------------
