@@ -23,6 +23,8 @@ import tinyhtml5
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from crps_outcomes.study import Study
+
 ROLES = ("n", "n_missing", "k")
 #: All that a hidden row may say.
 KEY_AND_MARK = {
@@ -30,7 +32,7 @@ KEY_AND_MARK = {
 }  # fmt: skip
 _COUNT = r"(?<![\d.,\u2212-])(?:[1-9]|10)"
 SMALL_COUNT = re.compile(
-    rf"{_COUNT} of \d|{_COUNT} \([<>]?\d+(?:\.\d)?%(?! CI)|\b[nk]\s?[=:]\s?(?:[1-9]|10)(?![\d.,])"
+    rf"{_COUNT} of \d+\b(?! characteristics)|{_COUNT} \([<>]?\d+(?:\.\d)?%(?! CI)|\b[nk]\s?[=:]\s?(?:[1-9]|10)(?![\d.,])"
     rf"|{_COUNT} (?:people|persons?|patients?|sessions?|events?|records?|injections?)\b"
 )
 PAGE_NUMBER = re.compile(r"Page \d+ of \d+")
@@ -204,6 +206,16 @@ def _is_drawing(element: Any) -> bool:
 
 def _tree(data: bytes) -> Any:
     return tinyhtml5.parse(data.decode(), namespace_html_elements=False)
+
+
+def said_by(study: Study, rules: Iterable[str]) -> str:
+    """What the study folder says: published numbers, and the rules of the edition."""
+    texts = [
+        path.read_text(encoding="utf-8")
+        for folder in ("mappings", "reports") for path in (study.root / folder).rglob("*") if path.suffix in {".csv", ".toml"}
+    ]  # fmt: skip
+    evidence = " ".join(f"n: {one.n} n = {one.n}" for one in study.evidence.studies)
+    return " ".join([*texts, evidence, *rules]).replace(",", ", ")
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------

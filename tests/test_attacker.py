@@ -22,6 +22,7 @@ import pytest
 from cohort_tables import AS_OF, PAIN, Person, cohort, event, random_people, reading, the_study
 from report_fixture import provenance
 
+import attacker
 from attacker import (
     SMALL,
     Claim,
@@ -48,6 +49,7 @@ from crps_outcomes.analysis.quality import quality
 from crps_outcomes.analysis.responders import responders
 from crps_outcomes.analysis.vital_signs import window_readings
 from crps_outcomes.carrying import History
+from crps_outcomes.definitions import Disclosure
 from crps_outcomes.differencing import Register, Seal
 from crps_outcomes.home import Home
 from crps_outcomes.stages import analyse as stage
@@ -301,6 +303,21 @@ def _is_right(claim: Claim, truths: Sequence[Truth], members: Sequence[dict[str,
 def test_T33_nothing_about_few_people_is_found_in_sixty_guarded_nights(guarded, truths):
     found = right(attack(guarded, small_study()), truths)
     assert found == [], (len(found), {claim.kind: claim for claim in found})
+
+
+@pytest.mark.slow
+def test_T33_nothing_about_few_people_is_found_under_the_NHS_rule(truths, tmp_path, monkeypatch):
+    """Few are fewer than 8 there; what is shown is rounded to 5, so that most of what it seems to tell is wrong."""
+    rules = Disclosure(rule="NHS", release_days=small_study().protocol.disclosure.release_days)
+    own = replace(small_study(), protocol=small_study().protocol.model_copy(update={"disclosure": rules}))
+    monkeypatch.setitem(globals(), "small_study", lambda: own)
+    monkeypatch.setitem(globals(), "THRESHOLD", rules.threshold)
+    monkeypatch.setattr(attacker, "SMALL", range(1, rules.threshold))
+    nights = published([*released(truths, is_guarded=True)], tmp_path, reports=("evidence", "quality"))
+    assert right(attack(nights, own), truths) == []
+    claims = guesses(nights, own)
+    by_chance = [len(right(blind(claims, seed), truths)) for seed in range(5)]
+    assert len(right(claims, truths)) <= 1.1 * sum(by_chance) / len(by_chance)
 
 
 def test_who_takes_held_figures_for_those_of_the_night_is_right_no_oftener_than_who_guesses_blindly(guarded, truths):

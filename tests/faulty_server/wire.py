@@ -105,6 +105,15 @@ async def _blocks(given: Answer) -> AsyncIterator[bytes]:
     yield b"".join(gathered)
 
 
+class _Server(uvicorn.Server):
+    """Stops at once: uvicorn itself looks ten times a second whether it should."""
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.005)
+
+
 @contextmanager
 def listening(answer: Answering, context: ssl.SSLContext | None = None, port: int = 0) -> Iterator[str]:
     """Anything that answers requests, on a free port of 127.0.0.1 (with TLS, if a context is given); the base URL."""
@@ -114,7 +123,7 @@ def listening(answer: Answering, context: ssl.SSLContext | None = None, port: in
     )  # fmt: skip
     config.load()
     config.ssl = context
-    server = uvicorn.Server(config)
+    server = _Server(config)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))

@@ -110,7 +110,7 @@ def test_by_keyboard_the_first_stop_leads_to_the_report_and_every_stop_is_seen_a
             "const e = document.activeElement, s = getComputedStyle(e);"
             "return [e.getAttribute('href') ?? e.className, s.outlineStyle, e.ariaLabel ?? e.textContent, e.getBoundingClientRect().left >= 0];"
         ))  # fmt: skip
-    assert [stop[0] for stop in stops[:2]] == ["#report", "#contents"]
+    assert [stop[0] for stop in stops[:2]] == ["#report", "#summary-contents"]
     assert all(outline == "solid" and name and is_seen for _, outline, name, is_seen in stops)
 
 

@@ -21,7 +21,7 @@ from crps_outcomes.stages.publish import appear, attached, contents, csv_of_fram
 from crps_outcomes.stages.render import Rendered, page_html, render
 from crps_outcomes.state import Records
 from crps_outcomes.workbook import workbook
-from extractor import in_sentences, leaks, lines, page_rows, unpacked
+from extractor import in_sentences, leaks, lines, page_rows, said_by, unpacked
 
 ROOT = the_study().root
 REPORTS = sorted(name for name, one in the_study().reports.items() if one.about == "cohort")
@@ -67,13 +67,7 @@ def files() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def allowed() -> str:
-    """What the study folder says: published numbers, and the rules of the edition."""
-    texts = [
-        path.read_text(encoding="utf-8")
-        for folder in ("mappings", "reports") for path in (ROOT / folder).rglob("*") if path.suffix in {".csv", ".toml"}
-    ]  # fmt: skip
-    evidence = " ".join(f"n: {study.n} n = {study.n}" for study in the_study().evidence.studies)
-    return " ".join([*texts, evidence, *releasable(64, "release").rules]).replace(",", ", ")
+    return said_by(the_study(), releasable(64, "release").rules)
 
 
 @pytest.mark.parametrize("report", REPORTS)

@@ -29,6 +29,7 @@ from crps_outcomes.stages.publish import contents
 from crps_outcomes.stages.render import Rendered, page_html
 from crps_outcomes.tables import ESTIMATES, build
 from crps_outcomes.traced import plain
+from extractor import leaks, said_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +154,20 @@ def test_no_sentence_caption_or_label_tells_another_count(report, least):
     found = told(report)
     assert len([n for n in found if n % 5 == 0]) >= least
     assert {n for n in found if n % 5} == set()
+
+
+def test_T32_no_file_of_a_release_tells_a_count_from_1_to_7():
+    own, inside = model("evidence"), disclose(analysis(N), tables(N), under("NHS"), "internal")
+    about, templates = replace(provenance("release"), report="evidence"), the_study().root / "templates"
+    whole = compose(inside, under("NHS"), the_study().reports["evidence"], replace(about, edition="internal"))
+    files = contents(Rendered(page("evidence"), b""), own, release(), about)
+    found = leaks(
+        {name: data for name, data in files.items() if data},
+        {"report.html": page_html(whole, templates).encode()},
+        said_by(the_study(), release().rules),
+        under("NHS").protocol.disclosure.threshold,
+    )
+    assert [one for one in found if not re.search(r"\b10\b|/rounded_to$", one)] == []
 
 
 @pytest.mark.parametrize("report", ["evidence", "quality", "plain"])
