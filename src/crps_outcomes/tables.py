@@ -329,9 +329,20 @@ def build(schema: pa.DataFrameSchema, rows: Iterable[Mapping[str, Any]]) -> pd.D
         pandera.errors.SchemaError: a row breaks the table's contract, which is a defect of the stage; SchemaErrors: a
             value is not of the column's type.
     """
-    names = list(schema.columns)
-    frame = pd.DataFrame.from_records(list(rows), columns=names)
-    return finish(schema, frame)
+    listed = list(rows)
+    return _frame(schema, listed) if listed else _nothing(schema)
+
+
+def _frame(schema: pa.DataFrameSchema, rows: list[Mapping[str, Any]]) -> pd.DataFrame:
+    return finish(schema, pd.DataFrame.from_records(rows, columns=list(schema.columns)))
+
+
+def _nothing(schema: pa.DataFrameSchema) -> pd.DataFrame:
+    """The table without a row, which is checked once."""
+    known: dict[str, pd.DataFrame] = schema.metadata
+    if "empty" not in known:
+        known["empty"] = _frame(schema, [])
+    return known["empty"].copy()
 
 
 def finish(schema: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:

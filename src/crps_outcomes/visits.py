@@ -38,16 +38,11 @@ def baseline_values(dated: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
 
 def visit_values(dated: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
     """The value of each subject, measure and planned visit (arguments as `baseline_values`)."""
-    return pd.concat(
-        [
-            _nearest(dated[dated["study_day"].between(*visit.window_days)].assign(visit=visit.id), visit.day)
-            for visit in protocol.visits
-        ]
+    inside = ((visit, dated[dated["study_day"].between(*visit.window_days)]) for visit in protocol.visits)
+    own = pd.concat(
+        [rows.assign(visit=visit.id, away=(rows["study_day"] - visit.day).abs()) for visit, rows in inside],
+        ignore_index=True,
     )
-
-
-def _nearest(own: pd.DataFrame, planned_day: int) -> pd.DataFrame:
-    own = own.assign(away=(own["study_day"] - planned_day).abs())
     order = [*_KEY, "away", "study_day", "taken_at", "source_ref"]
     return _first(own.sort_values(order, ascending=[*[True] * 5, False, True]))
 

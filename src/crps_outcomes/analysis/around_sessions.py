@@ -47,11 +47,13 @@ def _course(cohort: Cohort, measure: str, *, is_change: bool) -> Iterator[Row]:
     readings = timed_readings(cohort, measure)
     if is_change:
         readings = readings.merge(pre_dose_readings(cohort, measure), on=["subject_id", "session"])
-        readings["value"] = readings["value"] - readings["last"]
+        readings = readings.assign(value=readings["value"] - readings["last"])
     window = cohort.protocol.safety.window_minutes
     labels = bins(window)
-    readings["bin"] = pd.cut(readings["minutes"], _edges(window), labels=list(labels)).astype("object")
-    means = readings.groupby(["bin", "subject_id", "session"], sort=True)["value"].mean().reset_index()
+    placed = pd.cut(readings["minutes"], _edges(window), labels=list(labels)).astype("object")
+    means = (
+        readings.assign(bin=placed).groupby(["bin", "subject_id", "session"], sort=True)["value"].mean().reset_index()
+    )
     unit = cohort.study.measures[measure].unit_label
     for label in labels:
         own = means[means["bin"] == label]

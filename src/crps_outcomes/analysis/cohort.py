@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -87,14 +87,14 @@ class Cohort:
     study: Study
     as_of: date | None = None  # only the words about visits not yet due need it
 
-    def once(self, make: Callable[[Cohort], pd.DataFrame]) -> pd.DataFrame:
-        """What ``make`` says of this cohort, worked out the first time it is asked for."""
-        if make not in self._made:
-            self._made[make] = make(self)
-        return self._made[make]
+    def once(self, make: Callable[..., pd.DataFrame], *about: str) -> pd.DataFrame:
+        """What ``make`` says of this cohort (and of a measure, ...), worked out the first time it is asked for."""
+        if (make, *about) not in self._made:
+            self._made[make, *about] = make(self, *about)
+        return self._made[make, *about]
 
     @cached_property
-    def _made(self) -> dict[Callable[[Cohort], pd.DataFrame], pd.DataFrame]:
+    def _made(self) -> dict[tuple[Any, ...], pd.DataFrame]:
         return {}
 
     @property

@@ -1,4 +1,7 @@
-"""Readings around intramuscular sessions, placed by their instants; a reading with a day only is not used."""
+"""Readings around intramuscular sessions, placed by their instants; a reading with a day only is not used.
+
+Each table is made once for a cohort and a measure, since several sections ask for it: nobody changes one.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,20 @@ def window_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
 
     The window is open at its start and closed at its end; a reading at the very moment of the injection is pre-dose.
     """
+    return cohort.once(_in_window, measure)
+
+
+def _in_window(cohort: Cohort, measure: str) -> pd.DataFrame:
     by_session = timed_readings(cohort, measure).groupby(_SESSION)["value"]
     return pd.DataFrame({"highest": by_session.max(), "lowest": by_session.min()}).reset_index()
 
 
 def timed_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
     """subject_id, session, value and minutes since the first injection of every reading in the window."""
+    return cohort.once(_timed, measure)
+
+
+def _timed(cohort: Cohort, measure: str) -> pd.DataFrame:
     first, last = cohort.protocol.safety.window_minutes
     placed = _placed(cohort, measure, "backward", pd.Timedelta(minutes=last))
     placed["minutes"] = (placed["taken_at"] - placed["began_at"]).dt.total_seconds() / 60
@@ -34,6 +45,10 @@ def timed_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
 
 def pre_dose_readings(cohort: Cohort, measure: str) -> pd.DataFrame:
     """The last value before or at the first injection, within the minutes declared, a row per session that has one."""
+    return cohort.once(_pre_dose, measure)
+
+
+def _pre_dose(cohort: Cohort, measure: str) -> pd.DataFrame:
     within = pd.Timedelta(minutes=cohort.protocol.safety.pre_dose_minutes)
     placed = _placed(cohort, measure, "forward", within)
     return pd.DataFrame({"last": placed.groupby(_SESSION)["value"].last()}).reset_index()
