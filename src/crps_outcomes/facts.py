@@ -104,6 +104,10 @@ class Facts:
     def is_release(self) -> bool:
         return self.releasable.edition == "release"
 
+    def nothing(self, text: str) -> str:
+        """What stands where a table has no row: in a release it may have rows, none of which may be shown."""
+        return "Nothing of the kind is on record, or nothing that may be shown." if self.is_release else text
+
     @property
     def threshold(self) -> int:
         return self.releasable.threshold

@@ -95,7 +95,7 @@ def course_table(facts: Facts) -> Table:
             )
             for measure, own in known.items()
         ),
-        empty="No reading with a time is on record around any session.",
+        empty=facts.nothing("No reading with a time is on record around any session."),
         style="fixed",
     )
     return noted(table, facts)

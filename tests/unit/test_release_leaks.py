@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from functools import cache
 
+import every_report
 import pikepdf
 import pytest
 from cohort_tables import the_study
@@ -99,6 +101,30 @@ def test_T32_a_release_has_no_row_by_month():
 def test_T32_the_archive_copy_carries_its_data_and_nothing_else(files):
     own = {name.rpartition("/")[2]: data for name, data in unpacked(files).items() if ".pdf/" in name}
     assert own == {name: files[name] for name in ("estimates.csv", "provenance.json")}
+
+
+@pytest.mark.parametrize("n", [12, 20])
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_release_never_says_that_nothing_is_on_record_where_something_is_hidden(report, n):
+    inside = {(s.id, key): whole for s in every_report.made(report, "internal", n).sections for key, whole in parts(s)}
+    release = every_report.made(report, "release", n)
+    page = _page(release)
+    hidden = [
+        own.empty for s in release.sections for key, own in parts(s)
+        if not is_filled(own) and is_filled(inside.get((s.id, key))) and f"</b> {own.empty}</p>" in page
+    ]  # fmt: skip
+    assert [
+        text for text in hidden if not re.search("may be shown|internal edition|[Tt]oo few|cannot be laid out", text)
+    ] == []
+    assert hidden or report != "evidence"
+
+
+def parts(section):
+    return {**section.tables, **section.figures}.items()
+
+
+def is_filled(part) -> bool:
+    return bool(getattr(part, "rows", ()) or getattr(part, "svg", ""))
 
 
 # --- the library --------------------------------------------------------------------------------------------------------

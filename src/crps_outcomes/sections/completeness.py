@@ -85,7 +85,7 @@ def _grid(facts: Facts) -> Table:
             *number_columns(*((label, width) for _, label in visits)),
         ),
         rows=rows if facts.every("completeness", "completed") else (),
-        empty="Nobody was treated, so no value is due.",
+        empty=facts.nothing("Nobody was treated, so no value is due."),
         style="heat dense",
     )
     return noted(table, facts, "Not due: nobody has reached the visit.")

@@ -85,7 +85,7 @@ def _exposure(facts: Facts) -> Table:
             *number_columns(("n", 20), ("Median", 26), ("Lower quartile", 28), ("Upper quartile", 28)),
         ),
         rows=tuple(rows) if any(not estimate.mark for estimate in found.values()) else (),
-        empty="No dose is known well enough to describe exposure.",
+        empty=facts.nothing("No dose is known well enough to describe exposure."),
         style="dense",
     )
     return noted(table, facts)
@@ -152,7 +152,7 @@ def _routes(facts: Facts) -> Table:
         encoding="routes kept apart; only intramuscular ones make sessions.",
         columns=(*text_columns(("Route", 52)), *number_columns(("Administrations", 31))),
         rows=tuple(row(ROUTES.get(e.group, e.group), count_and_percent(e)) for e in found),
-        empty="No administration of ketamine is on record.",
+        empty=facts.nothing("No administration of ketamine is on record."),
         style="dense",
     )
     return noted(table, facts)
@@ -165,7 +165,7 @@ def _flags(facts: Facts) -> Table:
         encoding="The dose counts; the flag says what to know about it.",
         columns=(*text_columns(("Flag", 58)), *number_columns(("Doses", 25))),
         rows=tuple(row(capital(e.group), e.mark or counted(e.k)) for e in found),
-        empty="No dose carries a data-quality flag.",
+        empty=facts.nothing("No dose carries a data-quality flag."),
         style="dense",
     )
     return noted(table, facts)
@@ -184,7 +184,7 @@ def _swimmers(facts: Facts) -> Figure:
             f"One row for {which} from first to last session, longest at the top. Dot area grows with the dose in mg per "
             "kg; the smallest dots are doses not known."
         ),
-        empty="No session can be placed in time.",
+        empty=facts.nothing("No session can be placed in time."),
     )
     if not rows:
         return shown

@@ -110,7 +110,7 @@ def _thirds(facts: Facts) -> Table:
             *number_columns(("People", 20), ("mg/kg, median (quartiles)", 48), ("Mean change (95% CI)", 52)),
         ),
         rows=tuple(_third_row(facts, one) for one in changes) if shown(changes) else (),
-        empty="Fewer than 10 people have a known dose and a change: no groups.",
+        empty=facts.nothing("Fewer than 10 people have a known dose and a change: no groups."),
         style="fixed",
     )
     return noted(table, facts)

@@ -88,7 +88,7 @@ def _baseline(facts: Facts) -> Table:
         encoding="Median (lower to upper quartile) or count (percent).",
         columns=_columns(facts, populations, "Characteristic"),
         rows=tuple(rows) if populations else (),
-        empty="Nothing is known about people at first dose.",
+        empty=facts.nothing("Nothing is known about people at first dose."),
         style="dense tight",
     )
     return noted(table, facts, *_notes(facts, populations), _rules(facts))
@@ -104,7 +104,7 @@ def _treatments(facts: Facts) -> Table:
         "no longer active is not counted.",
         columns=_columns(facts, populations, "Treatment"),
         rows=tuple(rows) if populations else (),
-        empty="No other treatment is on record by the first dose.",
+        empty=facts.nothing("No other treatment is on record by the first dose."),
         style="dense tight",
     )
     return noted(table, facts, "One person can have several treatments.")
@@ -159,7 +159,7 @@ def _after(facts: Facts) -> Table:
         rows=tuple(
             row(AFTER.get(e.group, capital(e.group)), count_and_percent(e)) for e in (*happened, *total) if happened
         ),
-        empty="Nothing of the kind is on record.",
+        empty=facts.nothing("Nothing of the kind is on record."),
         style="dense",
     )
     return noted(table, facts, "What each does to the scores is fixed in the plan: see the planned endpoints.")

@@ -150,7 +150,7 @@ def _events(facts: Facts) -> Table:
             *number_columns(("People", 27)),
         ),
         rows=tuple(_event_row(facts, e, scale) for e in rates) if _sorted_terms(facts) else (),
-        empty="No adverse event is on record. That is not the same as none having happened.",
+        empty=facts.nothing("No adverse event is on record. That is not the same as none having happened."),
         style="fixed middle",
     )
     by_person = ROBUST if any(rate_by_person(facts, e.group) for e in rates) else ""
@@ -195,7 +195,7 @@ def _monitoring(facts: Facts) -> Table:
             *text_columns(("Sessions beyond the cut-off", 68)),
         ),
         rows=tuple(_monitoring_rows(facts)) if any(_is_watched(facts, measure) for measure in plan.watched) else (),
-        empty="No vital sign is on record around any session, so nothing can be said about them.",
+        empty=facts.nothing("No vital sign is on record around any session, so nothing can be said about them."),
         style="fixed",
     )
     return noted(table, facts, *_monitoring_notes(facts))
@@ -284,7 +284,7 @@ def _signals(facts: Facts) -> Table:
             *number_columns(("Anywhere", 28), ("Reported", 28), ("Diagnosis", 28), ("Answer", 36)),
         ),
         rows=tuple(row(capital(kind), *_source_cells(facts, found, kind)) for kind in kinds),
-        empty="No harm of a listed kind is on record.",
+        empty=facts.nothing("No harm of a listed kind is on record."),
         style="dense fixed",
     )
     return noted(
