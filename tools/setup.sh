@@ -64,12 +64,14 @@ install_uv() {
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$venv/uv.lock"
 }
 
-# Wheels only, so no compiler is needed; the two pure-Python exceptions are built with tools from the same lock.
+# Wheels only, so no compiler is needed; the two pure-Python exceptions are built with tools from the same lock. Compiled
+# now, once: a command, the layout engine and a Prefect server each start a process, which else compiles anew what it reads.
 install_packages() {
   local uv=(env VIRTUAL_ENV="$PWD/$venv" "$venv/bin/uv" --quiet pip)
-  "${uv[@]}" sync --require-hashes --require-build-hashes --build-constraints requirements.lock \
+  "${uv[@]}" sync --compile-bytecode --require-hashes --require-build-hashes --build-constraints requirements.lock \
     --only-binary :all: --no-binary autograd-gamma --no-binary readability requirements.lock
   "${uv[@]}" install --no-deps --require-build-hashes --build-constraints requirements.lock --editable .
+  "$venv/bin/python" -m compileall -q src
 }
 
 has_native() {
