@@ -143,7 +143,7 @@ def _labels(axes: Axes, panel: Panel) -> None:
 def _doses(axes: Axes, doses: Sequence[Mark]) -> None:
     known = [mark.mg for mark in doses if mark.mg is not None]
     top = max(known, default=1.0)
-    axes.set(ylim=(0, 1.25 * top), yticks=[])
+    axes.set(ylim=(0, 1.6 * top), yticks=[])  # room for the mg of the highest dose below the title
     axes.grid(visible=False)
     title = "Doses, mg of ketamine" if any(mark.is_session for mark in doses) else "Doses"
     axes.annotate(title, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", va="bottom", color=INK)

@@ -138,6 +138,8 @@ def _width(facts: Facts) -> Figure:
         "Numbers in the table that follows."
     )
     points = _as_far_as_needed(sorted(points, key=lambda one: one.people), due, needed)
+    if due > points[-1].people and now.lower is not None and now.upper is not None:  # more than the plan works out
+        points = (*points, Width(due, now.estimate, now.lower, now.upper))
     with drawing(facts.study.root / "templates"):
         axis = f"Half-width, {unit_words(facts.primary)}"
         return replace(figure, svg=narrowing(points, (due, now.estimate), aim, axis, alt))
