@@ -202,7 +202,7 @@ def cumulative(curves: Sequence[Curve], marks: Sequence[Mark], axis_label: str, 
     for other in others:
         axes.step(other.x, other.share, where="pre", color=MUTED, lw=0.9, ls=(0, (4, 3)))
     axes.step(first.x, first.share, where="pre", color=BLUE, lw=1.7)
-    _percent_axes(axes, min(first.x), max(first.x), axis_label)
+    _percent_axes(axes, min(first.x), max(100.0, *first.x), axis_label)  # the same end where the last steps are hidden
     _worse_and_better(axes)
     _name_curves(axes, first, others)
     _thresholds(axes, marks, first)
