@@ -22,9 +22,9 @@ os.environ |= {
 import pytest  # noqa: E402 - the environment comes first
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefect_server():
-    """One Prefect server for all tests marked ``prefect``; gives the folder of its database."""
+    """A Prefect server for the tests of one file. It ends with them: its threads would draw random numbers in other tests."""
     from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - seconds, and only for these tests
 
     with prefect_test_harness(server_startup_timeout=150):
